@@ -1,0 +1,105 @@
+"""What dlt remembers between runs, as a commit keeps it: the pipeline's state and its schemas.
+
+Data and cursor are one commit, so a lost working directory loses nothing. A schema is written out
+only in the commit in which it changed; later commits have its hash.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from dlt.common.destination.client import StateInfo, StorageSchemaInfo
+from dlt.common.json import json
+from dlt.common.schema import Schema
+from dlt.common.storages.load_package import TPipelineStateDoc
+from dlt.common.utils import compressed_b64decode, compressed_b64encode
+
+from lakehouse.core.commit import Commit
+from lakehouse.core.log import Log
+from lakehouse.errors import ContentionError
+
+Memory = dict[str, Any]
+
+
+class StaleStateError(ContentionError):
+    """Somebody else loaded the same source since this package was extracted; it must be extracted anew."""
+
+
+def remember(log: Log, schema: Schema, state: TPipelineStateDoc | None) -> Memory | None:
+    """What the next commit has to keep; None where all of it is in the log already.
+
+    Args:
+        log: The commits so far.
+        schema: dlt's schema, as of the load package.
+        state: dlt's pipeline state, where the load package brings a new one.
+
+    Raises:
+        StaleStateError: The log has a state as new as this one: both follow from the same cursor, and
+            what they extracted overlaps.
+    """
+    newest = _newest(log)
+    before: Memory = newest.pipeline["dlt"] if newest and newest.pipeline else {"schemas": {}}
+    if state is not None and before.get("state", {}).get("version", -1) >= state["version"]:
+        msg = f"{log.source}: another run was faster; what this one fetched was not published"
+        raise StaleStateError(msg, hint="Run it again: it goes on from what the other one published.")
+    known = before["schemas"].get(schema.name, {})
+    if state is None and known.get("hash") == schema.stored_version_hash:
+        return None
+    schemas = {name: _without_document(entry) for name, entry in before["schemas"].items()}
+    if known.get("hash") != schema.stored_version_hash:
+        schemas[schema.name] = {
+            "hash": schema.stored_version_hash,
+            "version": schema.stored_version,
+            "engine_version": schema.ENGINE_VERSION,
+            "document": compressed_b64encode(json.dumpb(schema.to_dict())),
+        }
+    kept = before.get("state") if state is None else _plain(state)
+    return {"dlt": {"schemas": schemas} | ({"state": kept} if kept else {})}
+
+
+def stored_state(log: Log, pipeline_name: str) -> StateInfo | None:
+    """The newest state of a pipeline, for dlt to restore."""
+    newest = _newest(log)
+    state = newest.pipeline["dlt"].get("state") if newest and newest.pipeline else None
+    if state is None or state["pipeline_name"] != pipeline_name:
+        return None
+    return StateInfo(**{**state, "created_at": datetime.fromisoformat(state["created_at"])})
+
+
+def stored_schema(
+    log: Log, *, name: str | None = None, version_hash: str | None = None
+) -> StorageSchemaInfo | None:
+    """The newest schema of a name or the one with a hash (of any name where neither is given)."""
+    for commit in reversed(log.commits):
+        for found, entry in _schemas(commit).items():
+            if "document" not in entry or name not in (None, found):
+                continue
+            if version_hash in (None, entry["hash"]):
+                return StorageSchemaInfo(
+                    version_hash=entry["hash"],
+                    schema_name=found,
+                    version=entry["version"],
+                    engine_version=entry["engine_version"],
+                    inserted_at=commit.committed_at,
+                    schema=compressed_b64decode(entry["document"]).decode(),
+                )
+    return None
+
+
+def _schemas(commit: Commit) -> Mapping[str, Any]:
+    schemas: Mapping[str, Any] = (commit.pipeline or {}).get("dlt", {}).get("schemas", {})
+    return schemas
+
+
+def _newest(log: Log) -> Commit | None:
+    return next((c for c in reversed(log.commits) if c.pipeline and "dlt" in c.pipeline), None)
+
+
+def _without_document(entry: Mapping[str, Any]) -> Memory:
+    return {name: value for name, value in entry.items() if name != "document"}
+
+
+def _plain(state: TPipelineStateDoc) -> Memory:
+    kept: Memory = {name: value for name, value in state.items() if name != "_dlt_load_id"}
+    created = kept["created_at"]
+    return kept | {"created_at": created if isinstance(created, str) else created.isoformat()}

@@ -1,0 +1,488 @@
+"""What a load changes in one table: from the data of a write and the table's state to rows to add.
+
+The state is read with DuckDB from the parts that the log names, and compared value by value; the
+rows to add keep the types in which they came. Nothing is written here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse.core.gates import SnapshotFigures
+from lakehouse.core.log import TableLog
+from lakehouse.core.types import Column, distinct_names, merge_columns, unify
+from lakehouse.duck.sql import duck_type, quote, state_now, widened
+from lakehouse.errors import SchemaError
+from lakehouse.parquet.arrow import from_duck, normalize, physical, widen
+from lakehouse.parquet.digest import digest_rows
+from lakehouse.parquet.part import RESERVED
+
+if TYPE_CHECKING:
+    import duckdb
+
+DISPOSITIONS = ("append", "replace", "merge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """The data of one table of a load, as given and checked."""
+
+    table: str
+    disposition: str
+    primary_key: tuple[str, ...]
+    merge_key: tuple[str, ...]
+    volatile: tuple[str, ...]
+    rows: pa.Table
+    deletes: pa.Table | None = None
+    insert_only: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What the newest rows are chosen by."""
+        return self.primary_key or self.merge_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to be added to one table.
+
+    Attributes:
+        columns: The columns of the load, under the names they are stored by.
+        rows: Rows to add, in their own types.
+        deleted: Keys of rows that disappear; None for tables without a key.
+        base: Whether the state begins anew with this load.
+        counts: As the commit records them.
+        figures: For the gates, where the load brings a full snapshot.
+    """
+
+    columns: tuple[Column, ...]
+    rows: pa.Table
+    deleted: pa.Table | None = None
+    base: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    figures: SnapshotFigures | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to store."""
+        return self.rows.num_rows == 0 and (self.deleted is None or self.deleted.num_rows == 0)
+
+
+class State:
+    """A table's current state, for comparison with what comes in.
+
+    Args:
+        table: The table's log; None before its first load.
+        connection: Gives a DuckDB connection that can open the table's parts.
+        locate: From the key of a part to what DuckDB opens.
+    """
+
+    def __init__(
+        self,
+        table: TableLog | None,
+        connection: "Callable[[], duckdb.DuckDBPyConnection]",
+        locate: Callable[[str], str],
+    ) -> None:
+        self.table = table
+        self._connection = connection
+        self._locate = locate
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the table's whole history."""
+        return self.table.columns if self.table else ()
+
+    @property
+    def rows(self) -> int:
+        """Rows in the table now."""
+        return int(self.table.last.counts.get("rows", 0)) if self.table else 0
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """The key of the current era; None before the first load."""
+        return self.table.eras[-1].key if self.table else None
+
+    @property
+    def content(self) -> str | None:
+        """Content digest of all rows, where the log knows it without reading them."""
+        if self.table is None:
+            return None
+        stored = [change for _, change in self.table.changes_at(self.table.changes[-1][0]) if change.content]
+        return stored[0].content if len(stored) == 1 else None
+
+    def sql(self, columns: Sequence[Column]) -> str:
+        """A SELECT of the current rows, with the given columns in the given types."""
+        if self.table is None:
+            names = ", ".join(f"NULL::{duck_type(c.type)} AS {quote(c.name)}" for c in columns)
+            return f"SELECT {names} WHERE false"
+        return state_now(self.table, columns, locate=self._locate)
+
+    def fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
+        """The result of a query over the state and some Arrow tables, in the format's types."""
+        duck = self._connection()
+        for name, frame in frames.items():
+            duck.register(name, physical(frame))
+        try:
+            return from_duck(duck.sql(sql).to_arrow_table(), columns)
+        finally:
+            for name in frames:
+                duck.unregister(name)
+
+
+def work_out(write: Write, state: State) -> Change:
+    """What a write changes in the table's current state.
+
+    Raises:
+        SchemaError: Key columns are missing, or a type cannot be kept.
+    """
+    rows, columns = _store_names(write, state)
+    write = _renamed(write, columns)
+    missing = [name for name in write.key if name not in rows.column_names]
+    if missing and rows.num_rows:
+        msg = f"table {write.table}: the data lacks the key column {missing[0]!r}"
+        raise SchemaError(msg, hint=f"Its columns: {', '.join(rows.column_names[:20]) or 'none'}.")
+    incoming = _Incoming(write=write, rows=rows, columns=columns, state=state)
+    if write.disposition == "append":
+        return incoming.append()
+    if write.disposition == "merge":
+        return incoming.merge()
+    return incoming.keyed_snapshot() if write.key else incoming.snapshot()
+
+
+def _store_names(write: Write, state: State) -> tuple[pa.Table, tuple[Column, ...]]:
+    incoming = write.rows.column_names
+    if len(set(incoming)) < len(incoming):
+        twice = next(name for name in incoming if incoming.count(name) > 1)
+        msg = f"table {write.table}: the data has two columns named {twice!r}"
+        raise SchemaError(msg, hint="Rename one of them.")
+    table, types = normalize(write.rows)
+    names = distinct_names(incoming, state.columns, RESERVED)
+    columns = tuple(
+        Column(name=name, type=types[source], source_name=None if name == source else source)
+        for name, source in zip(names, incoming, strict=True)
+    )
+    return table.rename_columns(names) if names else table, columns
+
+
+def _renamed(write: Write, columns: Sequence[Column]) -> Write:
+    """The write with its keys and deletions under the names that columns are stored by."""
+    stored = {c.source_name: c.name for c in columns if c.source_name is not None}
+    deletes = write.deletes
+    if deletes is not None:
+        deletes = normalize(deletes)[0]
+        deletes = deletes.rename_columns([stored.get(name, name) for name in deletes.column_names])
+    return replace(
+        write,
+        primary_key=tuple(stored.get(name, name) for name in write.primary_key),
+        merge_key=tuple(stored.get(name, name) for name in write.merge_key),
+        volatile=tuple(stored.get(name, name) for name in write.volatile),
+        deletes=deletes,
+    )
+
+
+class _Incoming:
+    """Data that comes in, beside the state it meets."""
+
+    def __init__(self, *, write: Write, rows: pa.Table, columns: tuple[Column, ...], state: State) -> None:
+        self.write = write
+        self.rows = rows
+        self.columns = columns
+        self.state = state
+        self.all = merge_columns(state.columns, columns)
+        # The state was built by another key than the one asked for: it has to be written anew.
+        self.rekeyed = state.key is not None and state.key != write.key and state.rows > 0
+        self.base = state.key is not None and state.key != write.key
+
+    # The dispositions.
+
+    def append(self) -> Change:
+        """All rows are added."""
+        if self.rekeyed:
+            both = f"SELECT * FROM ({self.state.sql(self.all)}) UNION ALL SELECT {self._names} FROM ({self._new()})"
+            return self._anew(both)
+        counts = {"rows": self.state.rows + self.rows.num_rows, "appended": self.rows.num_rows}
+        return Change(columns=self.columns, rows=self.rows, counts=counts, base=self.base)
+
+    def snapshot(self) -> Change:
+        """A full snapshot without a key: all of it is stored, unless it equals the current state."""
+        rows = self.rows.num_rows
+        figures = SnapshotFigures(rows=rows, rows_before=self.state.rows if self.state.table else None)
+        if self.state.key == () and rows == self.state.rows and self._same_content():
+            counts = {"rows": rows, "unchanged": rows}
+            return Change(columns=self.columns, rows=self.rows.slice(0, 0), counts=counts, figures=figures)
+        base = self.state.table is not None
+        return Change(columns=self.columns, rows=self.rows, base=base, counts={"rows": rows}, figures=figures)
+
+    def keyed_snapshot(self) -> Change:
+        """A full snapshot with a key: rows that are new or changed, and tombstones."""
+        rows, state = self.rows.num_rows, self.state
+        duplicates, example = self._duplicates() if rows else (0, "")
+        figures = SnapshotFigures(
+            rows=rows,
+            rows_before=state.rows if state.table else None,
+            duplicate_keys=duplicates,
+            example=example,
+        )
+        if state.table is None or self.base or duplicates:
+            counts = {"rows": rows} | ({} if self.rekeyed else {"appeared": rows})
+            return Change(
+                columns=self.columns, rows=self.rows, base=self.base, counts=counts, figures=figures
+            )
+        fresh, changed = self._compare(state.sql(self.all))
+        gone = self._gone() if rows else self._keys_of(state.sql(self._key_columns))
+        counts = {
+            "rows": rows,
+            "appeared": len(fresh),
+            "changed": len(changed),
+            "disappeared": gone.num_rows,
+            "unchanged": rows - len(fresh) - len(changed),
+        }
+        return self._changed(fresh + changed, gone, counts, figures)
+
+    def merge(self) -> Change:
+        """Rows upserted by primary key, or groups of rows replaced by merge key; and deletions."""
+        if self.write.primary_key:
+            self.rows = self._last_of_each_key()
+        if self.rekeyed:
+            return self._merge_anew()
+        if not self.write.primary_key:
+            return self._merge_groups()
+        fresh, changed = self._compare(self._touched())
+        gone = self._deleted()
+        if self.write.insert_only:
+            changed = []
+        counts = {
+            "rows": self.state.rows + len(fresh) - gone.num_rows,
+            "appeared": len(fresh),
+            "changed": len(changed),
+            "disappeared": gone.num_rows,
+            "unchanged": self.rows.num_rows - len(fresh) - len(changed),
+        }
+        return self._changed(fresh + changed, gone, counts)
+
+    # What they are made of.
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(quote(c.name) for c in self.all)
+
+    @property
+    def _key_columns(self) -> list[Column]:
+        return [c for c in self.all if c.name in self.write.key]
+
+    def _new(self) -> str:
+        """A SELECT of the incoming rows (registered as `incoming`), in the types of the state, numbered."""
+        have = {c.name: c.type for c in self.columns}
+        items = [
+            f"{widened(quote(c.name), have.get(c.name, 'null'), c.type)} AS {quote(c.name)}" for c in self.all
+        ]
+        return f"SELECT {', '.join([*items, '_lake_row'])} FROM incoming"
+
+    def _fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
+        numbered = self.rows.append_column("_lake_row", pa.array(range(self.rows.num_rows), pa.int64()))
+        return self.state.fetch(sql, columns, incoming=numbered, **frames)
+
+    def _same_content(self) -> bool:
+        ignored = self.write.volatile
+        mine = digest_rows(self.rows.select([c.name for c in self.columns if c.name not in ignored]))
+        if not ignored and self.state.content is not None:
+            return mine == self.state.content
+        columns = [c for c in self.state.columns if c.name not in ignored]
+        return mine == digest_rows(self.state.fetch(self.state.sql(columns), columns))
+
+    def _duplicates(self) -> tuple[int, str]:
+        """How many keys more than one incoming row has, and one of them."""
+        keys = ", ".join(quote(k) for k in self.write.key)
+        found = self._fetch(
+            f"SELECT count(*) AS n, any_value(key) AS example FROM "
+            f"(SELECT to_json(struct_pack({self._packed})) ::VARCHAR AS key FROM ({self._new()}) "
+            f"GROUP BY {keys} HAVING count(*) > 1)",
+            [Column(name="n", type="int64"), Column(name="example", type="string")],
+        ).to_pylist()[0]
+        return found["n"], found["example"] or ""
+
+    @property
+    def _packed(self) -> str:
+        return ", ".join(f"{quote(k)} := any_value({quote(k)})" for k in self.write.key)
+
+    def _last_of_each_key(self) -> pa.Table:
+        keys = ", ".join(quote(k) for k in self.write.key)
+        if not self.rows.num_rows:
+            return self.rows
+        last = self._fetch(
+            f"SELECT max(_lake_row) AS at FROM ({self._new()}) GROUP BY {keys} ORDER BY 1",
+            [Column(name="at", type="int64")],
+        )
+        return self.rows if last.num_rows == self.rows.num_rows else self.rows.take(last["at"])
+
+    def _compare(self, current: str) -> tuple[list[int], list[int]]:
+        """Numbers of the incoming rows that are new, and of those that differ from the current row."""
+        if not self.rows.num_rows:
+            return [], []
+        compared = [c.name for c in self.all if c.name not in (*self.write.key, *self.write.volatile)]
+        differs = " OR ".join(f"i.{quote(n)} IS DISTINCT FROM c.{quote(n)}" for n in compared) or "false"
+        found = self._fetch(
+            f"SELECT _lake_row AS at, _lake_present IS NULL AS fresh FROM ({self._new()}) i "
+            f"LEFT JOIN (SELECT true AS _lake_present, * FROM ({current})) c ON {self._same('i', 'c')} "
+            f"WHERE _lake_present IS NULL OR {differs} ORDER BY 1",
+            [Column(name="at", type="int64"), Column(name="fresh", type="bool")],
+        )
+        split: tuple[list[int], list[int]] = ([], [])
+        for at, fresh in zip(found["at"].to_pylist(), found["fresh"].to_pylist(), strict=True):
+            split[0 if fresh else 1].append(at)
+        return split
+
+    def _same(self, one: str, two: str) -> str:
+        return " AND ".join(
+            f"{one}.{quote(k)} IS NOT DISTINCT FROM {two}.{quote(k)}" for k in self.write.key
+        )
+
+    def _gone(self) -> pa.Table:
+        """Keys of current rows that the incoming snapshot lacks."""
+        return self._keys_of(
+            f"SELECT * FROM ({self.state.sql(self._key_columns)}) c "
+            f"WHERE NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
+        )
+
+    def _keys_of(self, sql: str) -> pa.Table:
+        return self._fetch(f"SELECT DISTINCT {self._key_list} FROM ({sql})", self._key_columns)
+
+    @property
+    def _key_list(self) -> str:
+        return ", ".join(quote(c.name) for c in self._key_columns)
+
+    def _touched(self) -> str:
+        """A SELECT of the current rows whose keys come in."""
+        return (
+            f"SELECT * FROM ({self.state.sql(self.all)}) c "
+            f"WHERE EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
+        )
+
+    def _deleted(self) -> pa.Table:
+        """Keys of current rows to delete: those named, and those that a merge key replaces."""
+        conditions = []
+        frames = {}
+        if self.write.deletes is not None and self.write.deletes.num_rows:
+            frames["deletes"] = self.write.deletes
+            conditions.append(f"EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})")
+        if self.write.merge_key and self.rows.num_rows and self.state.table is not None:
+            group = " AND ".join(f"i.{quote(k)} IS NOT DISTINCT FROM c.{quote(k)}" for k in self.write.merge_key)
+            conditions.append(f"EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {group})")
+        if not conditions or self.state.table is None:
+            return pa.table({}).select([])
+        kept = f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
+        kept = kept if self.rows.num_rows else "true"
+        return self._fetch(
+            f"SELECT DISTINCT {self._key_list} FROM ({self.state.sql(self.all)}) c "
+            f"WHERE ({' OR '.join(conditions)}) AND {kept}",
+            self._key_columns,
+            **frames,
+        )
+
+    def _deletes(self) -> str:
+        """A SELECT of the keys to delete (registered as `deletes`), in the types of the state."""
+        assert self.write.deletes is not None  # noqa: S101 - its callers looked
+        have = {c.name: c.type for c in _columns_of(self.write.deletes)}
+        items = ", ".join(
+            f"{widened(quote(c.name), have[c.name], c.type)} AS {quote(c.name)}" for c in self._key_columns
+        )
+        return f"(SELECT {items} FROM deletes)"
+
+    def _merge_groups(self) -> Change:
+        """Groups of rows, replaced as a whole where they differ."""
+        current, frames = f"({self.state.sql(self.all)})", {}
+        named = "false"
+        if self.write.deletes is not None and self.write.deletes.num_rows:
+            frames["deletes"] = self.write.deletes
+            named = f"EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})"
+        compared = ", ".join(quote(c.name) for c in self.all if c.name not in self.write.volatile)
+        new = f"(SELECT {compared} FROM ({self._new()}))"
+        old = (
+            f"(SELECT {compared} FROM {current} c WHERE EXISTS "
+            f"(SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')}))"
+        )
+        differing = (
+            f"(SELECT DISTINCT {self._key_list} FROM "
+            f"((SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}) UNION ALL "
+            f"(SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new})))"
+        )
+        take: list[int] = []
+        replaced = 0
+        if self.rows.num_rows:
+            found = self._fetch(
+                f"SELECT _lake_row AS at FROM ({self._new()}) i "
+                f"WHERE EXISTS (SELECT 1 FROM {differing} f WHERE {self._same('f', 'i')}) ORDER BY 1",
+                [Column(name="at", type="int64")],
+            )
+            take = found["at"].to_pylist()
+            replaced = self._count(
+                f"{current} c WHERE EXISTS (SELECT 1 FROM {differing} f WHERE {self._same('f', 'c')})"
+            )
+        not_new = (
+            f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})" if self.rows.num_rows else "true"
+        )
+        doomed = f"{current} c WHERE {named} AND {not_new}"
+        gone = self._fetch(f"SELECT DISTINCT {self._key_list} FROM {doomed}", self._key_columns, **frames)
+        dropped = self._count(doomed, **frames) if gone.num_rows else 0
+        counts = {
+            "rows": self.state.rows - replaced - dropped + len(take),
+            "appeared": max(len(take) - replaced, 0),
+            "changed": min(len(take), replaced),
+            "disappeared": dropped + max(replaced - len(take), 0),
+            "unchanged": self.rows.num_rows - len(take),
+        }
+        return self._changed(take, gone, counts)
+
+    def _count(self, source: str, **frames: pa.Table) -> int:
+        found = self._fetch(f"SELECT count(*) AS n FROM {source}", [Column(name="n", type="int64")], **frames)
+        return int(found["n"][0].as_py())
+
+    def _merge_anew(self) -> Change:
+        """A merge by another key than the state was built by: the whole result, written anew."""
+        kept = "true"
+        if self.rows.num_rows:
+            kept = f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
+        frames = {}
+        if self.write.deletes is not None and self.write.deletes.num_rows:
+            frames["deletes"] = self.write.deletes
+            kept += f" AND NOT EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})"
+        both = (
+            f"SELECT {self._names} FROM ({self.state.sql(self.all)}) c WHERE {kept} "
+            f"UNION ALL SELECT {self._names} FROM ({self._new()})"
+        )
+        return self._anew(both, **frames)
+
+    def _anew(self, sql: str, **frames: pa.Table) -> Change:
+        rows = self._fetch(sql, self.all, **frames)
+        return Change(columns=self.all, rows=rows, base=True, counts={"rows": rows.num_rows})
+
+    def _changed(
+        self, take: list[int], gone: pa.Table, counts: dict[str, int], figures: SnapshotFigures | None = None
+    ) -> Change:
+        """The rows to add, with tombstones whose keys have one type with theirs."""
+        rows = self.rows if len(take) == self.rows.num_rows else self.rows.take(pa.array(sorted(take), pa.int64()))
+        columns = self.columns
+        if gone.num_rows:
+            stones = {c.name: c.type for c in self._key_columns}
+            columns = tuple(
+                replace(c, type=unify(c.type, stones[c.name])) if c.name in stones else c for c in columns
+            )
+            missing = [c for c in self._key_columns if c.name not in {x.name for x in columns}]
+            columns = (*columns, *missing)
+            rows = _in_types(rows, columns)
+            gone = _in_types(gone, [c for c in columns if c.name in stones])
+        return Change(columns=columns, rows=rows, deleted=gone, counts=counts, figures=figures, base=self.base)
+
+
+def _in_types(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    arrays = [
+        widen(table[c.name], c.type) if c.name in table.column_names else widen(pa.nulls(table.num_rows), c.type)
+        for c in columns
+    ]
+    return pa.table(arrays, names=[c.name for c in columns])
+
+
+def _columns_of(table: pa.Table) -> list[Column]:
+    return [Column(name=name, type=kind) for name, kind in normalize(table)[1].items()]

@@ -1,0 +1,351 @@
+"""The commit: the small JSON record that makes one load visible. Reading and writing its line.
+
+A log file holds one commit a line. Within one file a line may leave out what the line before it
+already said (`CARRIED`, and per table `CARRIED_TABLE`): bulk imports write thousands of lines that
+differ in little. The digest of a commit is the SHA-256 of its line as it lies, without the newline;
+each line holds the digest of the one before.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lakehouse.core import layout, moments
+from lakehouse.core.types import Column, column_from_json
+from lakehouse.errors import FormatError, TornCommitError
+
+FORMAT = 1
+CARRIED = ("format", "source", "committed_at", "produced_by", "gates")
+CARRIED_TABLE = ("disposition", "primary_key", "merge_key", "volatile", "schema")
+GENESIS = ""  # what the first commit has as digest of the one before
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A Parquet file that a commit names.
+
+    Attributes:
+        path: Key in the lake.
+        sha256: Hex digest of the whole file.
+        size_bytes: Size of the whole file.
+        rows: Rows of THIS load in it; the file may hold rows of other loads too.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableChange:
+    """What one load did to one table.
+
+    Attributes:
+        disposition: `append`, `replace` or `merge`.
+        primary_key: Columns that identify a row; empty for tables without a key.
+        merge_key: Columns whose equal values form a group that is replaced as a whole.
+        volatile: Columns that do not make a row count as changed.
+        columns: The columns of this load.
+        parts: The files that hold what this load added; none where nothing changed.
+        base: The state of the table starts anew here; nothing earlier is part of it.
+        counts: `rows` in the table after the load, and `appeared`, `changed`, `disappeared`,
+            `unchanged`, `appended`, where they are known; absent means 0.
+        content: Digest of the rows this load added, whatever file they lie in.
+    """
+
+    disposition: str
+    primary_key: tuple[str, ...] = ()
+    merge_key: tuple[str, ...] = ()
+    volatile: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    parts: tuple[Part, ...] = ()
+    base: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    content: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What the newest rows are chosen by; empty where rows only add up."""
+        return self.primary_key or self.merge_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One load of one source, as its log has it. All instants are aware UTC datetimes.
+
+    Attributes:
+        seq: Number in the source's log, from 1, without gaps.
+        prev: Digest of the commit before; empty for the first.
+        observed_at: When the data was seen at the source.
+        effective_at: The running maximum of `observed_at`: what as-of instants resolve against.
+        failure: Why this observation yielded no data; None for a load.
+        digest: Digest of this commit's own line; empty before it is written.
+        record: The whole record, with fields that this version does not know.
+    """
+
+    source: str
+    seq: int
+    load_id: str
+    prev: str
+    observed_at: datetime
+    effective_at: datetime
+    committed_at: datetime
+    tables: Mapping[str, TableChange] = field(default_factory=dict)
+    failure: str | None = None
+    responses: tuple[JSON, ...] = ()
+    pipeline: JSON | None = None
+    produced_by: JSON = field(default_factory=dict)
+    gates: JSON = field(default_factory=dict)
+    discarded: JSON = field(default_factory=dict)
+    digest: str = ""
+    record: JSON = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> str:
+        """`failed`, `unchanged` (looked, nothing new) or `loaded`."""
+        if self.failure is not None:
+            return "failed"
+        return "loaded" if any(t.parts or t.base for t in self.tables.values()) else "unchanged"
+
+
+def to_record(commit: Commit) -> JSON:
+    """The commit as a JSON object, whole: nothing carried over from a line before."""
+    record: JSON = {
+        "format": FORMAT,
+        "source": commit.source,
+        "seq": commit.seq,
+        "load_id": commit.load_id,
+        "prev": commit.prev,
+        "observed_at": moments.render(commit.observed_at),
+        "effective_at": moments.render(commit.effective_at),
+        "committed_at": moments.render(commit.committed_at),
+        "produced_by": commit.produced_by,
+        "gates": commit.gates,
+        "tables": {name: _table_record(change) for name, change in commit.tables.items()},
+    }
+    optional = {
+        "failure": commit.failure,
+        "responses": list(commit.responses),
+        "pipeline": commit.pipeline,
+        "discarded": commit.discarded,
+    }
+    return record | {name: value for name, value in optional.items() if value}
+
+
+def lines(commits: list[Commit]) -> bytes:
+    """The content of a log file that holds the commits, in order."""
+    out: list[bytes] = []
+    before: JSON | None = None
+    seen: set[str] = set()
+    for commit in commits:
+        record = to_record(commit)
+        out.append(dump(_leave_out(record, before, seen)))
+        before = record if before is None else _carry(record, before)
+    return b"".join(line + b"\n" for line in out)
+
+
+def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
+    """The commits of one log file, in order. The chain is not checked here.
+
+    Args:
+        content: The bytes of the file.
+        key: Its key, for messages.
+        source: The source whose log it belongs to.
+
+    Raises:
+        TornCommitError, FormatError, UnsafePathError: The file is not what it should be.
+    """
+    if not content.endswith(b"\n"):
+        msg = f"{key}: ends in the middle of a commit ({len(content)} bytes, no newline at the end)"
+        raise TornCommitError(
+            msg, path=key, hint="lakehouse writes log files whole: restore this file from a mirror or backup."
+        )
+    commits: list[Commit] = []
+    before: JSON | None = None
+    said = _Said()
+    for number, line in enumerate(content[:-1].split(b"\n"), 1):
+        where = f"{key}:{number}"
+        record = _load(line, where)
+        if before is not None:
+            record = _carry(record, before)
+        _check_format(record, where)
+        try:
+            commits.append(_from_record(record, said, line, key=key, source=source))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"{where}: is not a commit ({type(error).__name__}: {error})"
+            raise FormatError(msg, path=key, hint="Restore this file from a mirror or backup.") from error
+        before = record
+    return commits
+
+
+def digest_of(line: bytes) -> str:
+    """Digest of a commit: SHA-256 of its line without the newline, in hex."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def dump(value: object) -> bytes:
+    """A JSON value as the format writes it: UTF-8, no spaces, no NaN."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _load(line: bytes, where: str) -> JSON:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        msg = f"{where}: is not JSON ({error})"
+        raise FormatError(
+            msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup."
+        ) from error
+    if not isinstance(record, dict):
+        msg = f"{where}: is not a JSON object"
+        raise FormatError(
+            msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup."
+        )
+    return record
+
+
+def _check_format(record: JSON, where: str) -> None:
+    version = record.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        msg = f"{where}: has format version {version!r}; this lakehouse reads up to {FORMAT}"
+        raise FormatError(msg, path=where.rsplit(":", 1)[0], hint="Upgrade lakehouse, then try again.")
+
+
+def _carry(record: JSON, before: JSON) -> JSON:
+    """A line's record with what it left out, filled from the record before it in the same file."""
+    whole = {name: before[name] for name in CARRIED if name in before} | record
+    known = before.get("_tables", before.get("tables", {}))
+    tables = {}
+    for table, change in record.get("tables", {}).items():
+        earlier = known.get(table, {})
+        tables[table] = {name: earlier[name] for name in CARRIED_TABLE if name in earlier} | change
+    whole["tables"] = tables
+    whole["_tables"] = known | tables
+    return whole
+
+
+def _leave_out(record: JSON, before: JSON | None, seen: set[str]) -> JSON:
+    """The inverse of `_carry`: without what earlier lines of the same file already say."""
+    before = before or {}
+    short = {n: v for n, v in record.items() if n not in CARRIED or n not in before or before[n] != v}
+    known = before.get("_tables", before.get("tables", {}))
+    tables = {}
+    for table, change in record["tables"].items():
+        earlier = known.get(table, {})
+        tables[table] = {
+            n: v for n, v in change.items() if n not in CARRIED_TABLE or n not in earlier or earlier[n] != v
+        }
+        if "parts" in change:
+            tables[table]["parts"] = [_part_once(part, seen) for part in change["parts"]]
+    if short["effective_at"] == short["observed_at"]:
+        del short["effective_at"]
+    del short["tables"]
+    return short | ({"tables": tables} if tables else {})
+
+
+def _part_once(part: JSON, seen: set[str]) -> JSON:
+    """A part's record; digest and size only where the file first names it."""
+    if part["path"] in seen:
+        return {"path": part["path"], "rows": part["rows"]}
+    seen.add(part["path"])
+    return part
+
+
+def _table_record(change: TableChange) -> JSON:
+    record: JSON = {
+        "disposition": change.disposition,
+        "primary_key": list(change.primary_key),
+        "merge_key": list(change.merge_key),
+        "volatile": list(change.volatile),
+        "schema": [column.to_json() for column in change.columns],
+        "parts": [
+            {"path": p.path, "sha256": p.sha256, "size_bytes": p.size_bytes, "rows": p.rows}
+            for p in change.parts
+        ],
+        "base": change.base,
+        "counts": {name: n for name, n in change.counts.items() if n},
+        "content": change.content,
+    }
+    always = {"disposition", "primary_key", "merge_key", "volatile", "schema"}
+    return {name: value for name, value in record.items() if value or name in always}
+
+
+class _Said:
+    """What earlier lines of one log file said, so that later ones need not be parsed again."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, JSON] = {}
+        self._columns: dict[int, tuple[Column, ...]] = {}
+
+    def columns(self, schema: list[JSON]) -> tuple[Column, ...]:
+        # A carried schema is the same list object, kept alive by the commits that hold it.
+        known = self._columns.get(id(schema))
+        if known is None:
+            known = self._columns[id(schema)] = tuple(column_from_json(column) for column in schema)
+        return known
+
+
+def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: str) -> Commit:
+    if record["source"] != source:
+        msg = f"the commit is of source {record['source']!r}"
+        raise ValueError(msg)
+    seq = record["seq"]
+    if not isinstance(seq, int) or seq < 1:
+        msg = f"seq is {seq!r}"
+        raise ValueError(msg)
+    tables = {
+        layout.check_table_name(name): _table_change(change, said, key=key, within=f"{source}/{name}/")
+        for name, change in record.get("tables", {}).items()
+    }
+    observed = moments.parse(record["observed_at"])
+    effective = record.get("effective_at")
+    return Commit(
+        source=source,
+        seq=seq,
+        load_id=str(record["load_id"]),
+        prev=str(record["prev"]),
+        observed_at=observed,
+        effective_at=moments.parse(effective) if effective else observed,
+        committed_at=moments.parse(record["committed_at"]),
+        tables=tables,
+        failure=record.get("failure"),
+        responses=tuple(record.get("responses", ())),
+        pipeline=record.get("pipeline"),
+        produced_by=record.get("produced_by", {}),
+        gates=record.get("gates", {}),
+        discarded=record.get("discarded", {}),
+        digest=digest_of(line),
+        record={name: value for name, value in record.items() if name != "_tables"},
+    )
+
+
+def _table_change(change: JSON, said: _Said, *, key: str, within: str) -> TableChange:
+    parts = []
+    for entry in change.get("parts", ()):
+        path = layout.check_relative(entry["path"], named_by=key, within=within)
+        whole = said.files[path] = said.files.get(path, {}) | entry
+        parts.append(
+            Part(
+                path=path,
+                sha256=str(whole["sha256"]),
+                size_bytes=int(whole["size_bytes"]),
+                rows=int(entry["rows"]),
+            )
+        )
+    return TableChange(
+        disposition=change["disposition"],
+        primary_key=tuple(change["primary_key"]),
+        merge_key=tuple(change.get("merge_key", ())),
+        volatile=tuple(change.get("volatile", ())),
+        columns=said.columns(change["schema"]),
+        parts=tuple(parts),
+        base=bool(change.get("base", False)),
+        counts=dict(change.get("counts", {})),
+        content=str(change.get("content", "")),
+    )

@@ -1,0 +1,177 @@
+"""The log of a source: its commits in order, checked as a chain, and what follows from them.
+
+A `Log` is a value: `extended` returns a longer one. What the tables are at some position, and which
+position an as-of means, are functions of the log alone.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from lakehouse.core.commit import GENESIS, Commit, TableChange
+from lakehouse.core.layout import log_key
+from lakehouse.core.types import Column, merge_columns
+from lakehouse.errors import ForkError, GapError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Era:
+    """A stretch of a table's history, from a load that started its state anew.
+
+    Attributes:
+        first: Sequence number of the load it starts with.
+        key: Columns by which the newest rows are chosen; empty where rows only add up.
+    """
+
+    first: int
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLog:
+    """All that a log says about one table.
+
+    Attributes:
+        changes: `(seq, change)` of every load that touched it, oldest first.
+        columns: The columns of the whole history, each with the one type it reads as.
+        eras: At least one; the last is the current one.
+    """
+
+    name: str
+    changes: tuple[tuple[int, TableChange], ...]
+    columns: tuple[Column, ...]
+    eras: tuple[Era, ...]
+
+    @property
+    def last(self) -> TableChange:
+        """The newest change."""
+        return self.changes[-1][1]
+
+    def era_at(self, seq: int) -> Era | None:
+        """The era that a position lies in; None before the table's first load."""
+        at = bisect_right([era.first for era in self.eras], seq)
+        return self.eras[at - 1] if at else None
+
+    def changes_at(self, seq: int) -> tuple[tuple[int, TableChange], ...]:
+        """The changes that make up the state at a position: those of its era, up to it."""
+        era = self.era_at(seq)
+        return tuple(c for c in self.changes if era is not None and era.first <= c[0] <= seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The commits of a source, oldest first, without a gap, chained by digest."""
+
+    source: str
+    commits: tuple[Commit, ...] = ()
+    _tables: dict[str, TableLog] = field(default_factory=dict, compare=False, repr=False)
+    _ids: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def head(self) -> int:
+        """Sequence number of the newest commit; 0 for an empty log."""
+        return len(self.commits)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the newest commit: it stands for the whole history up to it."""
+        return self.commits[-1].digest if self.commits else GENESIS
+
+    @property
+    def effective_at(self) -> datetime | None:
+        """When the newest state holds from; None for an empty log."""
+        return self.commits[-1].effective_at if self.commits else None
+
+    @property
+    def pipeline(self) -> dict[str, Any] | None:
+        """The newest pipeline state that a commit holds."""
+        return next((c.pipeline for c in reversed(self.commits) if c.pipeline is not None), None)
+
+    @property
+    def tables(self) -> Mapping[str, TableLog]:
+        """What the log says about each table, by name, in order of first appearance."""
+        return MappingProxyType(self._tables)
+
+    def find(self, load_id: str) -> Commit | None:
+        """The commit of a load id, or None."""
+        seq = self._ids.get(load_id)
+        return self.commits[seq - 1] if seq else None
+
+    def position(self, moment: datetime) -> int:
+        """The newest sequence number that an instant (inclusive) sees; 0 before the first load."""
+        return bisect_right(self.commits, moment, key=lambda c: c.effective_at)
+
+    def resolve(self, as_of: datetime | int | None) -> int:
+        """The position that an as-of means: an instant, a sequence number, or None for now.
+
+        Raises:
+            NotFoundError: The log is shorter than the sequence number.
+        """
+        if as_of is None:
+            return self.head
+        if isinstance(as_of, datetime):
+            return self.position(as_of)
+        if not 0 <= as_of <= self.head:
+            msg = f"{self.source}: there is no load {as_of}; the log ends at {self.head}"
+            raise NotFoundError(msg, hint=f"See: lakehouse log {self.source}")
+        return as_of
+
+    def extended(self, more: Sequence[Commit], *, key: str = "") -> "Log":
+        """A log with more commits at its end.
+
+        Args:
+            more: The commits that follow, oldest first.
+            key: The log file they come from, for messages.
+
+        Raises:
+            GapError: The first of them is not the next one.
+            ForkError: One of them does not follow from the one before it.
+        """
+        commits, tables, ids = list(self.commits), dict(self._tables), dict(self._ids)
+        digest = self.digest
+        fresh: dict[str, list[tuple[int, TableChange]]] = {}
+        for commit in more:
+            where = key or log_key(self.source, commit.seq)
+            if commit.seq != len(commits) + 1:
+                msg = f"{where}: holds commit {commit.seq} where {len(commits) + 1} should come next"
+                raise GapError(
+                    msg,
+                    path=log_key(self.source, len(commits) + 1),
+                    hint="A log file is missing: restore it from a mirror or backup.",
+                )
+            if commit.prev != digest:
+                msg = (
+                    f"{where}: commit {commit.seq} follows a commit with digest {commit.prev[:12] or 'none'}…, "
+                    f"but commit {commit.seq - 1} here has {digest[:12] or 'none'}…"
+                )
+                raise ForkError(
+                    msg,
+                    path=where,
+                    hint="Two histories were mixed, or a commit was altered: "
+                    "restore the log from a mirror or backup.",
+                )
+            commits.append(commit)
+            digest = commit.digest
+            ids.setdefault(commit.load_id, commit.seq)
+            for name, change in commit.tables.items():
+                fresh.setdefault(name, []).append((commit.seq, change))
+        for name, changes in fresh.items():
+            tables[name] = _table_after(tables.get(name), name, changes)
+        return Log(self.source, tuple(commits), tables, ids)
+
+
+def _table_after(before: TableLog | None, name: str, more: list[tuple[int, TableChange]]) -> TableLog:
+    columns = before.columns if before else ()
+    eras = list(before.eras) if before else []
+    last = before.last if before else None
+    for seq, change in more:
+        if last is None or change.base:
+            eras.append(Era(first=seq, key=change.key))
+        if last is None or (change.columns is not last.columns and change.columns != last.columns):
+            columns = merge_columns(columns, change.columns)
+        last = change
+    changes = (*before.changes, *more) if before else tuple(more)
+    return TableLog(name=name, changes=changes, columns=columns, eras=tuple(eras))

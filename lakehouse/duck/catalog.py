@@ -1,0 +1,203 @@
+"""The catalog: a DuckDB database of views and macros over the parts, and of tables about the lake.
+
+It is derived from the logs alone and may be deleted at any time. A local lake keeps it in a file
+that any DuckDB client opens; it is always written anew and renamed into place, so that nobody who
+has the old one open is disturbed. It needs no extension and no Python to be read.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from lakehouse.core.log import Log, TableLog
+from lakehouse.duck.sql import literal, quote, state_at
+from lakehouse.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from lakehouse.lake import Lake
+
+STORAGE = "v1.0.0"  # the oldest storage version that is still written: DuckDB 1.x opens it
+VERSION = "1"  # of the catalog's own layout: another one is built anew
+AS_OF = "lakehouse_as_of"  # the session variable that turns all views to another moment
+
+_TABLES = """
+CREATE TABLE about (name VARCHAR, value VARCHAR);
+CREATE TABLE loads (
+    source VARCHAR, seq BIGINT, load_id VARCHAR, outcome VARCHAR,
+    observed_at TIMESTAMPTZ, effective_at TIMESTAMPTZ, committed_at TIMESTAMPTZ,
+    failure VARCHAR, discarded BIGINT, digest VARCHAR
+);
+CREATE TABLE table_loads (
+    source VARCHAR, "table" VARCHAR, seq BIGINT, disposition VARCHAR, base BOOLEAN, rows BIGINT,
+    appeared BIGINT, changed BIGINT, disappeared BIGINT, unchanged BIGINT, appended BIGINT
+);
+CREATE TABLE files (
+    source VARCHAR, "table" VARCHAR, first_seq BIGINT, last_seq BIGINT, path VARCHAR,
+    rows BIGINT, size_bytes BIGINT, sha256 VARCHAR
+);
+CREATE TABLE tables (
+    source VARCHAR, "table" VARCHAR, disposition VARCHAR, primary_key VARCHAR[], rows BIGINT, loads BIGINT,
+    first_seq BIGINT, last_seq BIGINT, files BIGINT, size_bytes BIGINT, columns VARCHAR[]
+);
+CREATE TABLE columns (
+    source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
+);
+"""
+
+_INSERTS = {
+    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR",
+    "table_loads": "VARCHAR VARCHAR BIGINT VARCHAR BOOLEAN BIGINT BIGINT BIGINT BIGINT BIGINT BIGINT",
+    "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
+    "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
+}
+
+
+def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
+    """The logs of all sources that can be read, and what is wrong with the others."""
+    logs, broken = {}, {}
+    for source in lake.sources():
+        try:
+            logs[source] = lake.log(source)
+        except IntegrityError as error:
+            broken[source] = error
+    return logs, broken
+
+
+def build(
+    connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], broken: Iterable[str] = ()
+) -> None:
+    """Fill an empty database with the catalog of a lake."""
+    connection.execute("BEGIN")
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    about = [("lake_id", lake.id), ("lake_url", lake.url), ("catalog_version", VERSION)]
+    about += [(f"log:{source}", f"{log.head}:{log.digest}") for source, log in logs.items()]
+    about += [(f"broken:{source}", "") for source in broken]
+    connection.executemany("INSERT INTO about VALUES (?, ?)", about)
+    for source, log in logs.items():
+        _describe(connection, log)
+        connection.execute(f"CREATE SCHEMA {quote(source)}")
+        for table in log.tables.values():
+            for statement in statements(source, table, locate=lake.locate):
+                connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def write_file(path: Path, lake: "Lake", logs: Mapping[str, Log], broken: Iterable[str] = ()) -> None:
+    """Write the catalog of a local lake to a file, in the place of the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        connection = duckdb.connect(str(temporary), config={"storage_compatibility_version": STORAGE})
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            build(connection, lake, logs, broken)
+        finally:
+            connection.close()
+        # A write-ahead log that a client left beside the old file would be taken for the new one's.
+        Path(f"{path}.wal").unlink(missing_ok=True)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        Path(f"{temporary}.wal").unlink(missing_ok=True)
+
+
+def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:
+    """The view and the macro of one table."""
+    name = f"{quote(source)}.{quote(table.name)}"
+    macro = f"{quote(source)}.{quote(table.name + '_at')}"
+    variable = f"getvariable({literal(AS_OF)})"
+    return [
+        f"CREATE VIEW {name} AS {_state(source, table, variable, locate=locate)}",
+        f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
+    ]
+
+
+def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str], str]) -> str:
+    position = position_sql(source, moment)
+    base = (
+        f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(source)} "
+        f'AND "table" = {literal(table.name)} AND base AND seq <= {position})'
+    )
+    return state_at(table, table.columns, locate=locate, position=position, base=base)
+
+
+def position_sql(source: str, moment: str) -> str:
+    """SQL for the newest sequence number that a moment sees.
+
+    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
+    either, the number of a load, or NULL for now. Anything else is an error that says so.
+    """
+    instant = f"epoch_us(TRY_CAST({moment}::VARCHAR AS TIMESTAMP))"
+    number = f"TRY_CAST({moment}::VARCHAR AS BIGINT)"
+    return (
+        f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
+        f"WHEN {moment} IS NULL THEN true "
+        f"WHEN {number} IS NOT NULL THEN seq <= {number} "
+        f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
+        f"ELSE error('as of ' || {moment}::VARCHAR || ': is neither an instant (2026-11-01T12:00:00Z) "
+        f"nor the number of a load') END)"
+    )
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
+    from lakehouse.core.moments import microseconds  # noqa: PLC0415 - keeps the start of a query short
+
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
+    for c in log.commits:
+        discarded = sum(int(d.get("rows", 0)) for d in c.discarded.values())
+        rows["loads"].append((
+            log.source, c.seq, c.load_id, c.outcome, microseconds(c.observed_at), microseconds(c.effective_at),
+            microseconds(c.committed_at), c.failure, discarded, c.digest,
+        ))  # fmt: skip
+    for table in log.tables.values():
+        files: dict[str, list[Any]] = {}
+        for seq, change in table.changes:
+            n = change.counts
+            rows["table_loads"].append((
+                log.source, table.name, seq, change.disposition, change.base or seq == table.eras[0].first,
+                n.get("rows", 0), n.get("appeared", 0), n.get("changed", 0), n.get("disappeared", 0),
+                n.get("unchanged", 0), n.get("appended", 0),
+            ))  # fmt: skip
+            for part in change.parts:
+                known = files.setdefault(
+                    part.path,
+                    [log.source, table.name, seq, seq, part.path, 0, part.size_bytes, part.sha256],
+                )
+                known[3] = seq
+                known[5] += part.rows
+        rows["files"] += [tuple(file) for file in files.values()]
+        rows["columns"] += [
+            (log.source, table.name, c.name, c.type if isinstance(c.type, str) else str(c.type), c.source_name)
+            for c in table.columns
+        ]
+        last, keys = table.last, list(table.eras[-1].key)
+        connection.execute(
+            "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                log.source, table.name, last.disposition, keys, last.counts.get("rows", 0), len(table.changes),
+                table.changes[0][0], table.changes[-1][0], len(files), sum(f[6] for f in files.values()),
+                [c.name for c in table.columns],
+            ],
+        )  # fmt: skip
+    for name, types in _INSERTS.items():
+        _insert(connection, name, types.split(), rows[name])
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, types: list[str], rows: list[tuple[Any, ...]]
+) -> None:
+    """Many rows at once, as lists of columns: no Arrow needed, and fast."""
+    if not rows:
+        return
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
+    if table == "loads":
+        for at in (4, 5, 6):  # microseconds since 1970, to instants
+            items[at] = f"make_timestamptz({items[at]})"
+    connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)

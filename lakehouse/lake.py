@@ -1,0 +1,205 @@
+"""The Lake: wiring of store, logs, loads and DuckDB. What programs and the command line call."""
+
+import json
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from lakehouse.core import layout
+from lakehouse.core.commit import FORMAT
+from lakehouse.core.gates import Gates
+from lakehouse.core.log import Log
+from lakehouse.errors import FormatError, NoLakeError, NotFoundError
+from lakehouse.replay import follow, replay
+from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lakehouse.duck.session import Session
+    from lakehouse.loading import Load
+
+
+class Lake:
+    """One lake: a folder or a bucket URL that holds sources, their logs and their Parquet parts.
+
+    Use `Lake.open` or `Lake.create`. A lake may be used from several processes at once.
+
+    Examples:
+        >>> import tempfile
+        >>> lake = Lake.create(tempfile.mkdtemp())
+        >>> with lake.load("shop") as load:
+        ...     load.write("products", [{"sku": "a", "price": 1.5}], disposition="replace", primary_key="sku")
+        >>> lake.query("select price from shop.products").fetchall()
+        [(1.5,)]
+    """
+
+    def __init__(self, store: Store, lake_id: str) -> None:
+        self.store = store
+        self.id = lake_id
+        self._logs: dict[str, Log] = {}
+        self._lock = threading.RLock()
+        self._duck: duckdb.DuckDBPyConnection | None = None
+
+    @classmethod
+    def create(cls, place: str | Path | Store) -> "Lake":
+        """The lake at a path or URL, made if there is none yet.
+
+        Args:
+            place: Folder, URL that fsspec knows, or a store.
+
+        Raises:
+            FormatError: There is a lake of a newer format.
+        """
+        store = _store(place)
+        about = {"format": FORMAT, "lake_id": str(uuid4())}
+        try:
+            store.get(layout.LAKE_FILE)
+        except Absent:
+            try:
+                store.create(layout.LAKE_FILE, json.dumps(about).encode() + b"\n")
+            except Exists:
+                pass  # another process made it in this very moment: it is one lake all the same
+        return cls.open(store)
+
+    @classmethod
+    def open(cls, place: str | Path | Store) -> "Lake":
+        """The lake at a path or URL.
+
+        Raises:
+            NoLakeError: There is none.
+            FormatError: It is of a newer format, or its `lakehouse.json` is damaged.
+        """
+        store = _store(place)
+        try:
+            content = store.get(layout.LAKE_FILE)
+        except Absent:
+            msg = f"{store.url}: there is no lake here"
+            raise NoLakeError(
+                msg, hint="Make one with `lakehouse init`, or name another with --lake PATH|URL."
+            ) from None
+        try:
+            about = json.loads(content)
+            version, lake_id = int(about["format"]), str(about["lake_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{store.url}/{layout.LAKE_FILE}: does not say which format the lake has ({error})"
+            raise FormatError(
+                msg,
+                path=layout.LAKE_FILE,
+                hint=f'Restore it; its content is {{"format": {FORMAT}, "lake_id": "<any UUID>"}}.',
+            ) from error
+        if version > FORMAT:
+            msg = f"{store.url}: is a lake of format {version}; this lakehouse reads up to {FORMAT}"
+            raise FormatError(msg, path=layout.LAKE_FILE, hint="Upgrade lakehouse, then try again.")
+        return cls(store, lake_id)
+
+    @property
+    def url(self) -> str:
+        """Where the lake is: a folder's path or a URL."""
+        return self.store.url
+
+    # Logs.
+
+    def sources(self) -> list[str]:
+        """Names of all sources that have a log, sorted."""
+        if isinstance(self.store, LocalStore):
+            logs = sorted(self.store.root.glob("*/_log"))
+            return [path.parent.name for path in logs if not path.parent.name.startswith("_")]
+        keys = (entry.key.split("/") for entry in self.store.list(""))
+        return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
+
+    def log(self, source: str) -> Log:
+        """The log of a source, with all that was committed until now; empty for one without loads.
+
+        Raises:
+            IntegrityError: The log is torn, has a gap or a fork, or was altered.
+        """
+        with self._lock:
+            known = self._logs.get(source)
+            log = replay(self.store, source) if known is None else follow(self.store, known)
+            self._logs[source] = log
+            return log
+
+    def table(self, name: str) -> tuple[Log, str]:
+        """The log and the table that `source.table` names.
+
+        Raises:
+            NotFoundError: There is no such source or table.
+        """
+        source, _, table = name.partition(".")
+        if source not in self.sources():
+            msg = f"there is no source {source!r}"
+            raise NotFoundError(msg, hint=f"Sources: {', '.join(self.sources()) or 'none yet'}.")
+        log = self.log(source)
+        if table not in log.tables:
+            msg = f"{source} has no table {table!r}"
+            raise NotFoundError(msg, hint=f"Tables: {', '.join(f'{source}.{t}' for t in log.tables) or 'none yet'}.")
+        return log, table
+
+    # Loads.
+
+    def load(
+        self,
+        source: str,
+        *,
+        load_id: str | None = None,
+        observed_at: datetime | None = None,
+        produced_by: Mapping[str, Any] | None = None,
+        gates: Gates | None = None,
+    ) -> "Load":
+        """A load of a source, to be used as a context manager; see `Load`.
+
+        Args:
+            source: Name of the source; it becomes a schema in SQL.
+            load_id: Identifies the run: the same id is published once only. Random by default.
+            observed_at: When the data was seen at the source; now by default. UTC if it has no zone.
+            produced_by: What to record about the producer, beside versions, host and command.
+            gates: Limits that the load is held to; the defaults of `Gates` if not given.
+        """
+        from lakehouse.loading import Load  # noqa: PLC0415 - pyarrow only for those who write
+
+        return Load(
+            self, source, load_id=load_id, observed_at=observed_at, produced_by=produced_by, gates=gates
+        )
+
+    # Reading.
+
+    def query(self, sql: str, *, as_of: datetime | str | int | None = None) -> "duckdb.DuckDBPyConnection":
+        """The result of a read-only query, as a DuckDB cursor.
+
+        Args:
+            sql: One SELECT over `source.table`, `source.table_at(t)` and `lakehouse.loads/tables/files`.
+            as_of: Turn the whole query to this instant (or load number of every source).
+
+        Raises:
+            QueryError: The SQL is wrong or not a query.
+        """
+        return self.session(as_of=as_of).query(sql)
+
+    def session(self, *, as_of: datetime | str | int | None = None) -> "Session":
+        """A read-only SQL session over the lake as it is now."""
+        from lakehouse.duck.session import Session  # noqa: PLC0415 - duckdb only for those who query
+
+        return Session.over(self, as_of=as_of)
+
+    def locate(self, key: str) -> str:
+        """What DuckDB opens for the key of a part."""
+        if isinstance(self.store, LocalStore):
+            return f"{self.store.root}/{key}"
+        return f"lake://{self.id}/{key}"
+
+    def reader(self) -> "duckdb.DuckDBPyConnection":
+        """A DuckDB connection that can open the lake's parts, for comparing loads with the state."""
+        with self._lock:
+            if self._duck is None:
+                from lakehouse.duck.files import connect  # noqa: PLC0415 - duckdb only where it is needed
+
+                self._duck = connect(self)
+            return self._duck
+
+
+def _store(place: str | Path | Store) -> Store:
+    return open_store(place) if isinstance(place, (str, Path)) else place

@@ -1,0 +1,93 @@
+"""Reading a log from a store: the files in order, each once, and only the new ones the next time.
+
+A checkpoint under `_derived/` is the log files so far, one after the other as they lie; it saves
+opening thousands of small files. It is checked against the newest file it stands for, and `verify`
+does not use it.
+"""
+
+from lakehouse.core import commit as commits
+from lakehouse.core import layout
+from lakehouse.core.log import Log
+from lakehouse.errors import ForkError, GapError
+from lakehouse.store.base import Absent, Store
+
+CHECKPOINT_AFTER = 64  # log files read one by one before they are worth a checkpoint
+
+
+def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
+    """The whole log of a source.
+
+    Args:
+        store: The lake's store.
+        source: Name of the source; one without a log gives an empty `Log`.
+        checkpoint: Read and write the derived checkpoint.
+
+    Raises:
+        IntegrityError: A file is torn, missing, altered, or of a newer format.
+    """
+    files = sorted(
+        (seq, entry.key)
+        for entry in store.list(layout.log_prefix(source))
+        if (seq := layout.log_file_seq(entry.key))
+    )
+    log, done = _from_checkpoint(store, source, files) if checkpoint else (Log(source), 0)
+    read = []
+    for seq, key in files:
+        if seq <= done:
+            continue
+        content = store.get(key)
+        log = _extend(log, source, seq, key, content)
+        read.append(content)
+    if checkpoint and len(read) >= CHECKPOINT_AFTER:
+        _write_checkpoint(store, source, [key for _, key in files], files[-1][0])
+    return log
+
+
+def follow(store: Store, log: Log) -> Log:
+    """The log with the commits that were added since it was read."""
+    while True:
+        key = layout.log_key(log.source, log.head + 1)
+        try:
+            content = store.get(key)
+        except Absent:
+            return log
+        log = _extend(log, log.source, log.head + 1, key, content)
+
+
+def _extend(log: Log, source: str, seq: int, key: str, content: bytes) -> Log:
+    found = commits.parse_file(content, key=key, source=source)
+    if seq <= log.head:  # an overlap is a fork, unless it says what the log says already
+        known = [c.digest for c in log.commits[seq - 1 : seq - 1 + len(found)]]
+        if [c.digest for c in found] == known:
+            return log
+        msg = f"{key}: holds other commits than the log file before it for the same numbers"
+        raise ForkError(msg, path=key, hint="Two histories were mixed: restore the log from a mirror or backup.")
+    if found[0].seq != seq:
+        msg = f"{key}: its first commit is number {found[0].seq}, its name says {seq}"
+        raise GapError(msg, path=key, hint="A log file was renamed: give it back its own name.")
+    return log.extended(found, key=key)
+
+
+def _checkpoint_key(source: str, last_file: int) -> str:
+    return f"{layout.DERIVED}/{source}/log/{last_file:020d}.jsonl"
+
+
+def _from_checkpoint(store: Store, source: str, files: list[tuple[int, str]]) -> tuple[Log, int]:
+    """The log up to the newest checkpoint that agrees with the log, and the last file it stands for."""
+    names = {seq: key for seq, key in files}
+    if len(names) < CHECKPOINT_AFTER:
+        return Log(source), 0
+    found = sorted((e.key for e in store.list(f"{layout.DERIVED}/{source}/log/")), reverse=True)
+    for key in found:
+        seq = layout.log_file_seq(key)
+        if seq in names and (content := store.get(key)).endswith(store.get(names[seq])):
+            log = Log(source).extended(commits.parse_file(content, key=key, source=source), key=key)
+            return log, seq
+    return Log(source), 0
+
+
+def _write_checkpoint(store: Store, source: str, keys: list[str], last_file: int) -> None:
+    before = [e.key for e in store.list(f"{layout.DERIVED}/{source}/log/")]
+    store.put(_checkpoint_key(source, last_file), b"".join(store.get(key) for key in keys))
+    for key in before:
+        store.delete(key)
