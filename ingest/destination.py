@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ingest.defaults import set_dlt_defaults
 
@@ -100,7 +100,7 @@ class lakehouse(Destination[LakehouseConfiguration, "LakehouseClient"]):  # noqa
 
     @property
     def client_class(self) -> type["LakehouseClient"]:
-        """dlt asks for it to learn what the client can do."""
+        """Dlt asks for it to learn what the client can do."""
         return LakehouseClient
 
     def client(
@@ -175,7 +175,7 @@ class LakehouseClient(JobClientBase, WithStateSync):
         table: PreparedTableSchema,  # noqa: ARG002 - dlt's signature
         file_path: str,
         load_id: str,  # noqa: ARG002
-        restore: bool = False,  # noqa: ARG002, FBT001, FBT002
+        restore: bool = False,  # noqa: ARG002
     ) -> LoadJob:
         """A job for one file of the package."""
         return StayingJob(file_path)
@@ -202,11 +202,11 @@ class LakehouseClient(JobClientBase, WithStateSync):
                 for write in plan.writes(package, lambda *wanted: self._current(source, *wanted)):
                     write_to(load, write)
                 for table, reason, rows in discards.read(working_dir, load_id):
-                    load.discard(self.schema.naming.normalize_tables_path(table), rows=rows, reason=reason)
+                    load.discard(table, rows=rows, reason=reason)
         discards.remove(working_dir, load_id)
 
     def get_stored_state(self, pipeline_name: str) -> StateInfo | None:
-        """dlt's state as of the newest commit."""
+        """Dlt's state as of the newest commit."""
         return memory.stored_state(self._target.log(pipeline_name), pipeline_name)
 
     def get_stored_schema(self, schema_name: str | None = None) -> StorageSchemaInfo | None:
@@ -225,12 +225,12 @@ class LakehouseClient(JobClientBase, WithStateSync):
         return True
 
     def drop_storage(self) -> None:
-        """dlt never drops what a lake keeps."""
+        """Dlt never drops what a lake keeps."""
 
     def drop_tables(self, *tables: str, delete_schema: bool = True) -> None:
-        """dlt's `refresh`: the tables start anew with the commit, nothing is dropped."""
+        """Nothing is dropped: with dlt's `refresh`, tables start anew with the commit."""
 
-    def __enter__(self) -> "LakehouseClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

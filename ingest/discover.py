@@ -90,8 +90,8 @@ def _imported(path: Path) -> ModuleType:
 
 
 def _function(module: ModuleType, path: Path) -> Callable[..., Any]:
-    from dlt.extract import DltResource  # noqa: PLC0415 - dlt is slow to import, and only needed here
-    from dlt.extract.reference import SourceFactory  # noqa: PLC0415
+    from dlt.extract import DltResource
+    from dlt.extract.reference import SourceFactory
 
     named: Callable[..., Any] | None = getattr(module, path.stem, None)
     if callable(named):

@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ingest.defaults import set_dlt_defaults
 
 set_dlt_defaults()
 
-import dlt.extract.extract  # noqa: E402 - dlt reads the environment at import
+import dlt  # noqa: E402 - it reads the environment at import
+import dlt.extract.extract  # noqa: E402
 import dlt.extract.extractors  # noqa: E402
-import dlt.extract.validation  # noqa: E402
 import dlt.normalize.worker  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
@@ -57,7 +56,7 @@ def select_format(
     *,
     table_schema: TTableSchema,  # noqa: ARG001 - dlt's signature
 ) -> tuple[TLoaderFileFormat, Sequence[TLoaderFileFormat]]:
-    """dlt's choice of a file format: Parquet. Also the mark of the lakehouse destination."""
+    """Dlt's choice of a file format: Parquet. Also the mark of the lakehouse destination."""
     return "parquet", ["parquet"]
 
 
@@ -141,12 +140,16 @@ class RecordingArrowExtractor(_RecordingExtractor, ArrowExtractor):
         return super()._apply_contract_filters(item, resource, static_table_name)
 
     def _record_filtered(self, file: DiscardFile, table: str, item: Any, filters: dict[str, str]) -> None:
-        came_as = {new: old for old, new in get_normalized_arrow_fields_mapping(item.schema, self.naming).items()}
+        came_as = {
+            new: old for old, new in get_normalized_arrow_fields_mapping(item.schema, self.naming).items()
+        }
         names = [name for name in filters if name in came_as]
         rows = pa.Table.from_batches([item]) if isinstance(item, pa.RecordBatch) else item
         for name in (n for n in names if filters[n] == "discard_row"):
             present = pc.is_valid(rows.column(came_as[name]))
-            file.add(table, f"schema contract: discard_row for column {name}", rows.filter(present).to_pylist())
+            file.add(
+                table, f"schema contract: discard_row for column {name}", rows.filter(present).to_pylist()
+            )
             rows = rows.filter(pc.invert(present))
         keys = [came_as[key] for key in _keys(self.schema, table) if key in came_as]
         for name in (n for n in names if filters[n] == "discard_value"):
@@ -218,47 +221,54 @@ class RecordingNormalizer(JsonLItemsNormalizer):
         return self._item if table == self._root else dict(row)
 
 
-class RecordingValidator(PydanticValidator[Any]):
-    """dlt's validator of pydantic models."""
+_validate = PydanticValidator.__call__
 
-    def __call__(self, item: Any, meta: Any = None) -> Any:
-        """Validate an item or a list of them."""
-        file = _extract_file()
-        if file is None or not isinstance(item, (dict, list)) or item == []:
-            return super().__call__(item, meta)
-        if isinstance(item, dict):
-            return self._one(file, item, meta)
-        if "discard_row" in (self.column_mode, self.data_mode):
-            # one by one, because dlt's answer for a list does not say which ones are missing
-            kept = [valid for one in item if (valid := self._one(file, one, meta)) is not None]
-            return kept or None
-        kept = super().__call__(item, meta)
-        for one, valid in zip(item, kept, strict=True):
-            self._record_extra(file, one, valid)
-        return kept
 
-    def _one(self, file: DiscardFile, item: Any, meta: Any) -> Any:
-        valid = super().__call__(item, meta)
-        if valid is None:
-            file.add(str(self.table_name), self._why(item), [item])
-        else:
-            self._record_extra(file, item, valid)
-        return valid
+def _recording_validate(self: PydanticValidator[Any], item: Any, meta: Any = None) -> Any:
+    """Dlt's validation of an item or a list of them by a pydantic model."""
+    file = _extract_file()
+    if file is None or not isinstance(item, (dict, list)) or item == []:
+        return _validate(self, item, meta)
+    if isinstance(item, dict):
+        return _validate_one(self, file, item, meta)
+    if "discard_row" in (self.column_mode, self.data_mode):
+        # one by one, because dlt's answer for a list does not say which ones are missing
+        kept = [valid for one in item if (valid := _validate_one(self, file, one, meta)) is not None]
+        return kept or None
+    kept = _validate(self, item, meta)
+    for one, valid in zip(item, kept, strict=True):
+        _record_extra(self, file, one, valid)
+    return kept
 
-    def _why(self, item: Any) -> str:
-        try:
-            self.model.model_validate(item)
-        except ValueError as error:  # pydantic's ValidationError is one
-            first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
-            return f"pydantic: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        return "pydantic: not valid"
 
-    def _record_extra(self, file: DiscardFile, item: Any, valid: Any) -> None:
-        if self.column_mode != "discard_value":
-            return
-        kept = valid if isinstance(valid, dict) else valid.model_dump(by_alias=True)
-        for path in _lost(item, kept):
-            file.add(str(self.table_name), f"pydantic: field {path} is not in the model", [item])
+def _validate_one(validator: PydanticValidator[Any], file: DiscardFile, item: Any, meta: Any) -> Any:
+    valid = _validate(validator, item, meta)
+    if valid is None:
+        file.add(_table(validator), _why(validator, item), [item])
+    else:
+        _record_extra(validator, file, item, valid)
+    return valid
+
+
+def _table(validator: PydanticValidator[Any]) -> str:
+    return dlt.current.source_schema().naming.normalize_tables_path(str(validator.table_name))
+
+
+def _why(validator: PydanticValidator[Any], item: Any) -> str:
+    try:
+        validator.model.model_validate(item)
+    except ValueError as error:  # pydantic's ValidationError is one
+        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+        return f"pydantic: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return "pydantic: not valid"
+
+
+def _record_extra(validator: PydanticValidator[Any], file: DiscardFile, item: Any, valid: Any) -> None:
+    if validator.column_mode != "discard_value":
+        return
+    kept = valid if isinstance(valid, dict) else valid.model_dump(by_alias=True)
+    for path in _lost(item, kept):
+        file.add(_table(validator), f"pydantic: field {path} is not in the model", [item])
 
 
 def _lost(item: Any, kept: Any, path: str = "") -> Iterator[str]:
@@ -300,11 +310,11 @@ def _create_cheap_writer(self: ParquetDataWriter, schema: Any) -> Any:
 
 
 def _install() -> None:
-    places: list[tuple[ModuleType | type, str, Any]] = [
+    places: list[tuple[Any, str, Any]] = [
         (dlt.extract.extract, "ObjectExtractor", RecordingObjectExtractor),
         (dlt.extract.extract, "ArrowExtractor", RecordingArrowExtractor),
         (dlt.extract.extractors, "ArrowExtractor", RecordingArrowExtractor),  # it compares classes
-        (dlt.extract.validation, "PydanticValidator", RecordingValidator),
+        (PydanticValidator, "__call__", _recording_validate),
         (dlt.normalize.worker, "JsonLItemsNormalizer", RecordingNormalizer),
         (ParquetDataWriter, "_create_writer", _create_cheap_writer),
     ]

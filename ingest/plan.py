@@ -93,7 +93,9 @@ class _Chain:
         self._group = get_columns_names_with_prop(hints, "merge_key")
         self._hard_delete = get_first_column_name_with_prop(hints, "hard_delete")
         self._dedup_sort = get_dedup_sort_tuple(hints)
-        self._strategy = resolve_merge_strategy(package.schema.tables, package.schema.tables[self._root], package.caps)
+        self._strategy = resolve_merge_strategy(
+            package.schema.tables, package.schema.tables[self._root], package.caps
+        )
         self._disposition = self._lake_disposition(hints["write_disposition"])
 
     def _lake_disposition(self, written: str) -> str:
@@ -166,7 +168,7 @@ class _Chain:
             return rows, rows.slice(0, 0)
         flags = rows.column(self._hard_delete)
         is_flag = pa.types.is_boolean(flags.type)
-        marked = pc.fill_null(flags, False) if is_flag else pc.is_valid(flags)  # noqa: FBT003 - pyarrow's
+        marked = pc.fill_null(flags, False) if is_flag else pc.is_valid(flags)
         return rows.filter(pc.invert(marked)), rows.filter(marked)
 
     def _touched(self, rows: pa.Table, gone: pa.Table | None) -> list[str]:
@@ -216,7 +218,7 @@ class _Chain:
         return convert.table_of(paths, columns, leave_out=self._own_columns(name))
 
     def _own_columns(self, name: str) -> frozenset[str]:
-        """dlt's own columns that say nothing about the data."""
+        """Dlt's own columns that say nothing about the data."""
         hints = self._tables[name]
         validity = [get_first_column_name_with_prop(hints, prop) for prop in ("x-valid-from", "x-valid-to")]
         links_too = [] if self._children else [self._links.row]

@@ -156,10 +156,9 @@ def run_days(
         raise UserError(msg, hint=f"Give its function in {scraper.path} a parameter `day: date`.")
     now = datetime.now(UTC)
     reached = max((c.observed_at for c in lake.log(scraper.name).commits), default=None)
-    results = []
-    for moment in (now - timedelta(days=back) for back in range(days, 0, -1)):
-        if reached is None or reached.date() < moment.date():
-            results.append(_run_day(lake, scraper, moment, pipelines_dir, options))
+    past = (now - timedelta(days=back) for back in range(days, 0, -1))
+    missing = [moment for moment in past if reached is None or reached.date() < moment.date()]
+    results = [_run_day(lake, scraper, moment, pipelines_dir, options) for moment in missing]
     return [*results, run_scraper(lake, scraper, pipelines_dir=pipelines_dir, **options)]
 
 
@@ -195,13 +194,24 @@ class _Run:
             return []
         try:
             pipeline = self._pipeline()
-            pending = pipeline.has_pending_data
+            normalized = pipeline.list_normalized_load_packages()
+            extracted = pipeline.list_extracted_load_packages()
         except Exception:  # noqa: BLE001 - torn by a kill: the same as lost, and the lake remembers
             return []
-        if not pending:
-            return []
-        with self._failures():
-            info = pipeline.run()
+        log = self.lake.log(self.name)
+        pending = sorted({*normalized, *extracted})
+        if all(log.find(load_id) for load_id in pending):
+            return pending  # published, and killed while dlt put its package away
+        for load_id in extracted:
+            if load_id in normalized:  # killed while dlt deleted what it had normalized
+                shutil.rmtree(self.working_dir / "normalize" / "extracted" / load_id)
+            else:  # killed before dlt saved the schema, maybe: without it, it would take an older one
+                pipeline._inject_schema(pipeline.get_load_package_info(load_id).schema)  # noqa: SLF001
+        try:
+            with self._failures():
+                info = pipeline.run()
+        except StaleStateError:
+            return []  # another machine went on in the meantime; its rows are fetched anew
         return list(info.loads_ids) if info else []
 
     def load_new(self, data: Any, observed_at: datetime | None, refresh: Refresh | None) -> list[str]:
@@ -239,7 +249,12 @@ class _Run:
         )
 
     def _forget_working_dir(self) -> None:
-        shutil.rmtree(self.working_dir, ignore_errors=True)
+        """Drop the working directory at once: what a kill left of half a package would be loaded."""
+        forgotten = self.pipelines_dir / f".{self.name}.forgotten"
+        shutil.rmtree(forgotten, ignore_errors=True)
+        if self.working_dir.exists():
+            self.working_dir.rename(forgotten)
+            shutil.rmtree(forgotten, ignore_errors=True)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -248,7 +263,7 @@ class _Run:
             yield
         except LakehouseError:
             raise
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - it is raised anew, as one of ours
             step = error.step if isinstance(error, PipelineStepFailed) else "extract"
             cause = _cause(error)
             worth_retrying = isinstance(cause, _WORTH_RETRYING) and not isinstance(cause, StaleStateError)
@@ -275,8 +290,9 @@ class _Run:
                 f"{self.name}: {said}",
                 hint="What was fetched is kept: the next run loads it first.",
             )
-        return UserError(
-            f"{self.name}: what the scraper yields cannot be loaded ({step}): {said}",
+        kind = UserError if step == "normalize" else LakehouseError
+        return kind(
+            f"{self.name}: what was fetched cannot be loaded ({step}): {said}",
             hint="Nothing was published; the next run starts from the last load.",
         )
 

@@ -16,7 +16,7 @@ from lakehouse.core.types import Column, distinct_names, merge_columns, unify
 from lakehouse.duck.sql import duck_type, quote, state_now, widened
 from lakehouse.errors import SchemaError
 from lakehouse.parquet.arrow import from_duck, normalize, physical, widen
-from lakehouse.parquet.digest import digest_rows
+from lakehouse.parquet.digest import digest_rows, row_hashes
 from lakehouse.parquet.part import RESERVED
 
 if TYPE_CHECKING:
@@ -112,6 +112,14 @@ class State:
         stored = [change for _, change in self.table.changes_at(self.table.changes[-1][0]) if change.content]
         return stored[0].content if len(stored) == 1 else None
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether several rows may have one key: groups of a merge key, or rows from before the key."""
+        if self.table is None:
+            return False
+        era = self.table.changes_at(self.table.changes[-1][0])
+        return any(not c.primary_key or (c.base and c.disposition == "merge") for _, c in era)
+
     def sql(self, columns: Sequence[Column]) -> str:
         """A SELECT of the current rows, with the given columns in the given types."""
         if self.table is None:
@@ -121,14 +129,12 @@ class State:
 
     def fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
         """The result of a query over the state and some Arrow tables, in the format's types."""
-        duck = self._connection()
-        for name, frame in frames.items():
-            duck.register(name, physical(frame))
-        try:
+        # A cursor of its own: loads in other threads register frames of the same names.
+        with self._connection().cursor() as duck:
+            duck.execute("SET TimeZone = 'UTC'")
+            for name, frame in frames.items():
+                duck.register(name, physical(frame))
             return from_duck(duck.sql(sql).to_arrow_table(), columns)
-        finally:
-            for name in frames:
-                duck.unregister(name)
 
 
 def work_out(write: Write, state: State) -> Change:
@@ -138,8 +144,8 @@ def work_out(write: Write, state: State) -> Change:
         SchemaError: Key columns are missing, or a type cannot be kept.
     """
     rows, columns = _store_names(write, state)
-    write = _renamed(write, columns)
-    missing = [name for name in write.key if name not in rows.column_names]
+    write = _renamed(write, (*state.columns, *columns))
+    missing = [name for name in (*write.key, *write.merge_key) if name not in rows.column_names]
     if missing and rows.num_rows:
         msg = f"table {write.table}: the data lacks the key column {missing[0]!r}"
         raise SchemaError(msg, hint=f"Its columns: {', '.join(rows.column_names[:20]) or 'none'}.")
@@ -152,12 +158,17 @@ def work_out(write: Write, state: State) -> Change:
 
 
 def _store_names(write: Write, state: State) -> tuple[pa.Table, tuple[Column, ...]]:
-    incoming = write.rows.column_names
+    given = write.rows
+    if not given.num_rows:  # a table has its key columns from its first load on, rows or not
+        for name in dict.fromkeys((*write.primary_key, *write.merge_key)):
+            if name not in given.column_names:
+                given = given.append_column(name, pa.nulls(0))
+    incoming = given.column_names
     if len(set(incoming)) < len(incoming):
         twice = next(name for name in incoming if incoming.count(name) > 1)
         msg = f"table {write.table}: the data has two columns named {twice!r}"
         raise SchemaError(msg, hint="Rename one of them.")
-    table, types = normalize(write.rows)
+    table, types = normalize(given)
     names = distinct_names(incoming, state.columns, RESERVED)
     columns = tuple(
         Column(name=name, type=types[source], source_name=None if name == source else source)
@@ -225,11 +236,11 @@ class _Incoming:
             duplicate_keys=duplicates,
             example=example,
         )
-        if state.table is None or self.base or duplicates:
-            counts = {"rows": rows} | ({} if self.rekeyed else {"appeared": rows})
-            return Change(
-                columns=self.columns, rows=self.rows, base=self.base, counts=counts, figures=figures
-            )
+        if state.table is None or self.base or duplicates or state.may_repeat:
+            # Rows of a state whose keys repeat cannot be told apart: the snapshot starts anew.
+            base = state.table is not None
+            counts = {"rows": rows} | ({} if state.rows else {"appeared": rows})
+            return Change(columns=self.columns, rows=self.rows, base=base, counts=counts, figures=figures)
         fresh, changed = self._compare(state.sql(self.all))
         gone = self._gone() if rows else self._keys_of(state.sql(self._key_columns))
         counts = {
@@ -247,7 +258,7 @@ class _Incoming:
             self.rows = self._last_of_each_key()
         if self.rekeyed:
             return self._merge_anew()
-        if not self.write.primary_key:
+        if not self.write.primary_key or self.state.may_repeat:
             return self._merge_groups()
         fresh, changed = self._compare(self._touched())
         gone = self._deleted()
@@ -332,7 +343,23 @@ class _Incoming:
         split: tuple[list[int], list[int]] = ([], [])
         for at, fresh in zip(found["at"].to_pylist(), found["fresh"].to_pylist(), strict=True):
             split[0 if fresh else 1].append(at)
+        if split[1] and any(c.type == "json" for c in self.all if c.name in compared):
+            return split[0], self._differing(split[1], current, compared)
         return split
+
+    def _differing(self, candidates: list[int], current: str, compared: Sequence[str]) -> list[int]:
+        """The rows that differ in value, not only in the spelling of JSON text."""
+        columns = [c for c in self.all if c.name in compared]
+        before = self._fetch(
+            f"SELECT c.* FROM ({self._new()}) i JOIN ({current}) c ON {self._same('i', 'c')} "
+            'WHERE i._lake_row IN (SELECT "at" FROM candidates) ORDER BY i._lake_row',
+            columns,
+            candidates=pa.table({"at": pa.array(candidates, pa.int64())}),
+        )
+        after = self.rows.take(pa.array(candidates, pa.int64()))
+        after = after.select([name for name in compared if name in after.column_names])
+        differs = row_hashes(before) != row_hashes(after)
+        return [at for at, changed in zip(candidates, differs, strict=True) if changed]
 
     def _same(self, one: str, two: str) -> str:
         return " AND ".join(
@@ -362,52 +389,60 @@ class _Incoming:
 
     def _deleted(self) -> pa.Table:
         """Keys of current rows to delete: those named, and those that a merge key replaces."""
-        conditions = []
-        frames = {}
-        if self.write.deletes is not None and self.write.deletes.num_rows:
-            frames["deletes"] = self.write.deletes
-            conditions.append(f"EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})")
-        if self.write.merge_key and self.rows.num_rows and self.state.table is not None:
-            group = " AND ".join(f"i.{quote(k)} IS NOT DISTINCT FROM c.{quote(k)}" for k in self.write.merge_key)
-            conditions.append(f"EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {group})")
-        if not conditions or self.state.table is None:
+        doomed, frames = self._doomed()
+        if doomed == "false" or self.state.table is None:
             return pa.table({}).select([])
-        kept = f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
-        kept = kept if self.rows.num_rows else "true"
         return self._fetch(
             f"SELECT DISTINCT {self._key_list} FROM ({self.state.sql(self.all)}) c "
-            f"WHERE ({' OR '.join(conditions)}) AND {kept}",
+            f"WHERE {doomed} AND NOT {self._comes_in('i')}",
             self._key_columns,
             **frames,
         )
 
-    def _deletes(self) -> str:
-        """A SELECT of the keys to delete (registered as `deletes`), in the types of the state."""
-        assert self.write.deletes is not None  # noqa: S101 - its callers looked
-        have = {c.name: c.type for c in _columns_of(self.write.deletes)}
-        items = ", ".join(
-            f"{widened(quote(c.name), have[c.name], c.type)} AS {quote(c.name)}" for c in self._key_columns
-        )
-        return f"(SELECT {items} FROM deletes)"
+    def _doomed(self) -> tuple[str, dict[str, pa.Table]]:
+        """A condition on current rows `c`: named for deletion, or of a group that a merge key replaces."""
+        conditions, frames = [], {}
+        if self.write.deletes is not None and self.write.deletes.num_rows:
+            frames["deletes"] = self.write.deletes
+            conditions.append(f"EXISTS (SELECT 1 FROM deletes d WHERE {self._named_by(self.write.deletes)})")
+        if self.write.primary_key and self.write.merge_key and self.rows.num_rows:
+            group = " AND ".join(f"i.{quote(k)} IS NOT DISTINCT FROM c.{quote(k)}" for k in self.write.merge_key)
+            conditions.append(f"EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {group})")
+        return f"({' OR '.join(conditions)})" if conditions else "false", frames
+
+    def _named_by(self, deletes: pa.Table) -> str:
+        """A condition: the row `d` of the deletions has the key of the current row `c`."""
+        have = {c.name: c.type for c in _columns_of(deletes)}
+        same = []
+        for c in self._key_columns:
+            if c.name not in have:
+                msg = f"table {self.write.table}: the deletes lack the key column {c.name!r}"
+                raise SchemaError(msg, hint=f"Their columns: {', '.join(have) or 'none'}.")
+            kind = unify(have[c.name], c.type)
+            named, current = (widened(f"{t}.{quote(c.name)}", h, kind) for t, h in (("d", have[c.name]), ("c", c.type)))
+            same.append(f"{named} IS NOT DISTINCT FROM {current}")
+        return " AND ".join(same)
+
+    def _comes_in(self, alias: str) -> str:
+        """A condition: the key of the current row `c` is among the incoming ones."""
+        if not self.rows.num_rows:
+            return "false"
+        return f"EXISTS (SELECT 1 FROM ({self._new()}) {alias} WHERE {self._same(alias, 'c')})"
 
     def _merge_groups(self) -> Change:
         """Groups of rows, replaced as a whole where they differ."""
-        current, frames = f"({self.state.sql(self.all)})", {}
-        named = "false"
-        if self.write.deletes is not None and self.write.deletes.num_rows:
-            frames["deletes"] = self.write.deletes
-            named = f"EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})"
+        current = f"({self.state.sql(self.all)})"
+        doomed, frames = self._doomed()
         compared = ", ".join(quote(c.name) for c in self.all if c.name not in self.write.volatile)
         new = f"(SELECT {compared} FROM ({self._new()}))"
-        old = (
-            f"(SELECT {compared} FROM {current} c WHERE EXISTS "
-            f"(SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')}))"
-        )
+        old = f"(SELECT {compared} FROM {current} c WHERE {self._comes_in('i')})"
         differing = (
             f"(SELECT DISTINCT {self._key_list} FROM "
             f"((SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}) UNION ALL "
             f"(SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new})))"
         )
+        if self.write.insert_only:
+            differing = f"({differing} EXCEPT SELECT {self._key_list} FROM {current})"
         take: list[int] = []
         replaced = 0
         if self.rows.num_rows:
@@ -420,12 +455,9 @@ class _Incoming:
             replaced = self._count(
                 f"{current} c WHERE EXISTS (SELECT 1 FROM {differing} f WHERE {self._same('f', 'c')})"
             )
-        not_new = (
-            f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})" if self.rows.num_rows else "true"
-        )
-        doomed = f"{current} c WHERE {named} AND {not_new}"
-        gone = self._fetch(f"SELECT DISTINCT {self._key_list} FROM {doomed}", self._key_columns, **frames)
-        dropped = self._count(doomed, **frames) if gone.num_rows else 0
+        going = f"{current} c WHERE {doomed} AND NOT {self._comes_in('i')}"
+        gone = self._fetch(f"SELECT DISTINCT {self._key_list} FROM {going}", self._key_columns, **frames)
+        dropped = self._count(going, **frames) if gone.num_rows else 0
         counts = {
             "rows": self.state.rows - replaced - dropped + len(take),
             "appeared": max(len(take) - replaced, 0),
@@ -441,16 +473,15 @@ class _Incoming:
 
     def _merge_anew(self) -> Change:
         """A merge by another key than the state was built by: the whole result, written anew."""
-        kept = "true"
-        if self.rows.num_rows:
-            kept = f"NOT EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {self._same('i', 'c')})"
-        frames = {}
-        if self.write.deletes is not None and self.write.deletes.num_rows:
-            frames["deletes"] = self.write.deletes
-            kept += f" AND NOT EXISTS (SELECT 1 FROM {self._deletes()} d WHERE {self._same('d', 'c')})"
+        doomed, frames = self._doomed()
+        current = f"({self.state.sql(self.all)})"
+        stays, comes = f"NOT ({doomed} OR {self._comes_in('j')})", "true"
+        if self.write.insert_only:
+            stays = f"({self._comes_in('j')} OR NOT {doomed})"
+            comes = f"NOT EXISTS (SELECT 1 FROM {current} c WHERE {self._same('n', 'c')})"
         both = (
-            f"SELECT {self._names} FROM ({self.state.sql(self.all)}) c WHERE {kept} "
-            f"UNION ALL SELECT {self._names} FROM ({self._new()})"
+            f"SELECT {self._names} FROM {current} c WHERE {stays} "
+            f"UNION ALL SELECT {self._names} FROM ({self._new()}) n WHERE {comes}"
         )
         return self._anew(both, **frames)
 

@@ -1,6 +1,7 @@
 """The Lake: wiring of store, logs, loads and DuckDB. What programs and the command line call."""
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -106,8 +107,9 @@ class Lake:
     def sources(self) -> list[str]:
         """Names of all sources that have a log, sorted."""
         if isinstance(self.store, LocalStore):
-            logs = sorted(self.store.root.glob("*/_log"))
-            return [path.parent.name for path in logs if not path.parent.name.startswith("_")]
+            root = self.store.root
+            names = sorted(name for name in os.listdir(root) if not name.startswith(("_", ".")))
+            return [name for name in names if os.path.isdir(f"{root}/{name}/_log")]
         keys = (entry.key.split("/") for entry in self.store.list(""))
         return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
 

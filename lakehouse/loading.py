@@ -145,14 +145,16 @@ class Load:
                 self.commit = known
                 return known
             commit = self._next(log)
-            line = commits.lines([commit])
+            line = commits.lines([commit], prev=log.digest)
+            key = layout.log_key(self.source, commit.seq)
             try:
-                self.lake.store.create(layout.log_key(self.source, commit.seq), line)
+                self.lake.store.create(key, line)
             except Exists:
                 if not self._is_mine(commit.seq, line):
                     time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
                     continue
-            self.commit = self.lake.log(self.source).commits[commit.seq - 1]
+            # Not read back: it is published, and an error now would say otherwise.
+            self.commit = commits.parse_file(line, key=key, source=self.source)[0]
             return self.commit
         msg = f"{self.source}: lost {ATTEMPTS} races for the next commit; nothing was published"
         raise ContentionError(msg, hint="Stop the other writers of this source, then run it again.")

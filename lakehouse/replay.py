@@ -1,17 +1,21 @@
 """Reading a log from a store: the files in order, each once, and only the new ones the next time.
 
 A checkpoint under `_derived/` is the log files so far, one after the other as they lie; it saves
-opening thousands of small files. It is checked against the newest file it stands for, and `verify`
-does not use it.
+opening thousands of small files. It is checked against the newest file it stands for and the sizes of
+all of them, and `verify` does not use it.
 """
+
+import contextlib
 
 from lakehouse.core import commit as commits
 from lakehouse.core import layout
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, GapError
+from lakehouse.errors import ForkError, GapError, IntegrityError, LakehouseError
 from lakehouse.store.base import Absent, Store
 
 CHECKPOINT_AFTER = 64  # log files read one by one before they are worth a checkpoint
+
+_File = tuple[int, str, int]  # first sequence number, key, size in bytes
 
 
 def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
@@ -25,21 +29,22 @@ def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
     Raises:
         IntegrityError: A file is torn, missing, altered, or of a newer format.
     """
-    files = sorted(
-        (seq, entry.key)
-        for entry in store.list(layout.log_prefix(source))
-        if (seq := layout.log_file_seq(entry.key))
-    )
+    found = ((layout.log_file_seq(entry.key), entry) for entry in store.list(layout.log_prefix(source)))
+    files = sorted((seq, entry.key, entry.size_bytes) for seq, entry in found if seq)
     log, done = _from_checkpoint(store, source, files) if checkpoint else (Log(source), 0)
     read = []
-    for seq, key in files:
+    for seq, key, _ in files:
         if seq <= done:
             continue
+        if seq > log.head + 1:  # a listing made while others write may hold a later file and lack an earlier
+            log = follow(store, log)
         content = store.get(key)
         log = _extend(log, source, seq, key, content)
         read.append(content)
     if checkpoint and len(read) >= CHECKPOINT_AFTER:
-        _write_checkpoint(store, source, [key for _, key in files], files[-1][0])
+        # It is derived: whoever may not write, or has no room for it, reads on without.
+        with contextlib.suppress(LakehouseError, OSError):
+            _write_checkpoint(store, source, [key for _, key, _ in files], files[-1][0])
     return log
 
 
@@ -72,18 +77,27 @@ def _checkpoint_key(source: str, last_file: int) -> str:
     return f"{layout.DERIVED}/{source}/log/{last_file:020d}.jsonl"
 
 
-def _from_checkpoint(store: Store, source: str, files: list[tuple[int, str]]) -> tuple[Log, int]:
+def _from_checkpoint(store: Store, source: str, files: list[_File]) -> tuple[Log, int]:
     """The log up to the newest checkpoint that agrees with the log, and the last file it stands for."""
-    names = {seq: key for seq, key in files}
-    if len(names) < CHECKPOINT_AFTER:
+    if len(files) < CHECKPOINT_AFTER:
         return Log(source), 0
-    found = sorted((e.key for e in store.list(f"{layout.DERIVED}/{source}/log/")), reverse=True)
-    for key in found:
-        seq = layout.log_file_seq(key)
-        if seq in names and (content := store.get(key)).endswith(store.get(names[seq])):
-            log = Log(source).extended(commits.parse_file(content, key=key, source=source), key=key)
-            return log, seq
+    for key in sorted((e.key for e in store.list(f"{layout.DERIVED}/{source}/log/")), reverse=True):
+        seq = layout.log_file_seq(key) or 0
+        # Another reader may just have put a newer one in its place, and a damaged one is no reason to
+        # refuse a log that is sound.
+        with contextlib.suppress(Absent, IntegrityError):
+            content = store.get(key)
+            if _agrees(store, content, [file for file in files if file[0] <= seq]):
+                return Log(source).extended(commits.parse_file(content, key=key, source=source), key=key), seq
     return Log(source), 0
+
+
+def _agrees(store: Store, checkpoint: bytes, files: list[_File]) -> bool:
+    """Whether a checkpoint is these log files, as far as their sizes and the newest of them tell.
+
+    Of a log that lost a file, or half of one, it is not: read file by file, it says what is wrong.
+    """
+    return len(checkpoint) == sum(size for _, _, size in files) and checkpoint.endswith(store.get(files[-1][1]))
 
 
 def _write_checkpoint(store: Store, source: str, keys: list[str], last_file: int) -> None:

@@ -8,7 +8,7 @@ each line holds the digest of the one before.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -138,14 +138,20 @@ def to_record(commit: Commit) -> JSON:
     return record | {name: value for name, value in optional.items() if value}
 
 
-def lines(commits: list[Commit]) -> bytes:
-    """The content of a log file that holds the commits, in order."""
+def lines(commits: Sequence[Commit], *, prev: str) -> bytes:
+    """The content of a log file that holds the commits, in order, each chained to the one before.
+
+    Args:
+        commits: The commits; their own `prev` is not looked at.
+        prev: Digest of the commit that the first of them follows.
+    """
     out: list[bytes] = []
     before: JSON | None = None
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for commit in commits:
-        record = to_record(commit)
+        record = to_record(commit) | {"prev": prev}
         out.append(dump(_leave_out(record, before, seen)))
+        prev = digest_of(out[-1])
         before = record if before is None else _carry(record, before)
     return b"".join(line + b"\n" for line in out)
 
@@ -230,7 +236,7 @@ def _carry(record: JSON, before: JSON) -> JSON:
     return whole
 
 
-def _leave_out(record: JSON, before: JSON | None, seen: set[str]) -> JSON:
+def _leave_out(record: JSON, before: JSON | None, seen: dict[str, str]) -> JSON:
     """The inverse of `_carry`: without what earlier lines of the same file already say."""
     before = before or {}
     short = {n: v for n, v in record.items() if n not in CARRIED or n not in before or before[n] != v}
@@ -242,19 +248,24 @@ def _leave_out(record: JSON, before: JSON | None, seen: set[str]) -> JSON:
             n: v for n, v in change.items() if n not in CARRIED_TABLE or n not in earlier or earlier[n] != v
         }
         if "parts" in change:
-            tables[table]["parts"] = [_part_once(part, seen) for part in change["parts"]]
+            tables[table]["parts"] = [_part_once(part, seen, table) for part in change["parts"]]
     if short["effective_at"] == short["observed_at"]:
         del short["effective_at"]
     del short["tables"]
     return short | ({"tables": tables} if tables else {})
 
 
-def _part_once(part: JSON, seen: set[str]) -> JSON:
-    """A part's record; digest and size only where the file first names it."""
-    if part["path"] in seen:
-        return {"path": part["path"], "rows": part["rows"]}
-    seen.add(part["path"])
-    return part
+def _part_once(part: JSON, seen: dict[str, str], table: str) -> JSON:
+    """A part's record; where the file named it before, its rows, and its path unless it was the last."""
+    if part["path"] not in seen:
+        seen[part["path"]] = table
+        short = part
+    elif seen.get(f"{table}/") == part["path"]:
+        short = {"rows": part["rows"]}
+    else:
+        short = {"path": part["path"], "rows": part["rows"]}
+    seen[f"{table}/"] = part["path"]
+    return short
 
 
 def _table_record(change: TableChange) -> JSON:
@@ -281,6 +292,7 @@ class _Said:
 
     def __init__(self) -> None:
         self.files: dict[str, JSON] = {}
+        self.last_path: dict[str, str] = {}
         self._columns: dict[int, tuple[Column, ...]] = {}
 
     def columns(self, schema: list[JSON]) -> tuple[Column, ...]:
@@ -328,7 +340,8 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
 def _table_change(change: JSON, said: _Said, *, key: str, within: str) -> TableChange:
     parts = []
     for entry in change.get("parts", ()):
-        path = layout.check_relative(entry["path"], named_by=key, within=within)
+        named = entry["path"] if "path" in entry else said.last_path[within]
+        path = said.last_path[within] = layout.check_relative(named, named_by=key, within=within)
         whole = said.files[path] = said.files.get(path, {}) | entry
         parts.append(
             Part(

@@ -17,10 +17,8 @@ Type = str | Mapping[str, Any]
 
 _SIGNED = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "bigint": 65}
 _UNSIGNED = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
-_DIGITS = {
-    "int8": 3, "int16": 5, "int32": 10, "int64": 19, "bigint": 19,
-    "uint8": 3, "uint16": 5, "uint32": 10, "uint64": 20,
-}  # fmt: skip
+# Beside a decimal all integers count as the widest: the order in which types meet must not matter.
+_DIGITS = dict.fromkeys(_SIGNED, 19) | dict.fromkeys(_UNSIGNED, 19) | {"uint64": 20}
 _EXACT_IN_FLOAT = set(_DIGITS) - {"bigint", "uint64"}
 _OTHER = {
     "null", "bool", "float32", "float64", "string", "binary", "json",
@@ -100,7 +98,8 @@ def unify(one: Type, two: Type) -> Type:
     if isinstance(one, str) or isinstance(two, str):
         return "json"
     if "list" in one and "list" in two:
-        return {"list": unify(one["list"], two["list"])}
+        inner = unify(one["list"], two["list"])
+        return "json" if inner == "json" else {"list": inner}
     if "struct" in one and "struct" in two:
         return _unify_structs(one["struct"], two["struct"])
     return "json"
@@ -137,7 +136,7 @@ def distinct_names(incoming: Sequence[str], known: Sequence[Column], reserved: I
         known: Columns of the history so far.
         reserved: Names that the format itself uses.
     """
-    stored = {column.source_name or column.name: column.name for column in known}
+    stored = {c.name if c.source_name is None else c.source_name: c.name for c in known}
     taken = {column.name.lower() for column in known} | {name.lower() for name in reserved}
     out = []
     for name in incoming:
@@ -190,6 +189,8 @@ def _unify_structs(one: Mapping[str, Type], two: Mapping[str, Type]) -> Type:
     fields = dict(one)
     for name, inner in two.items():
         fields[name] = unify(fields.get(name, "null"), inner)
+        if fields[name] == "json":  # JSON text lies in columns of its own, never inside nested ones
+            return "json"
     if len({name.lower() for name in fields}) < len(fields):  # DuckDB cannot hold such fields apart
         return "json"
     return {"struct": fields}

@@ -7,20 +7,22 @@ has the old one open is disturbed. It needs no extension and no Python to be rea
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from lakehouse.core import layout
 from lakehouse.core.log import Log, TableLog
 from lakehouse.duck.sql import literal, quote, state_at
 from lakehouse.errors import IntegrityError
+from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
-STORAGE = "v1.0.0"  # the oldest storage version that is still written: DuckDB 1.x opens it
+STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB from 1.1 on opens it
 VERSION = "1"  # of the catalog's own layout: another one is built anew
 AS_OF = "lakehouse_as_of"  # the session variable that turns all views to another moment
 
@@ -67,18 +69,28 @@ def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
     return logs, broken
 
 
+def about(lake: "Lake") -> dict[str, str]:
+    """What a catalog of a local lake says of itself: it is current while this is so.
+
+    Only the end of each log is looked at: the name and size of its newest file.
+    """
+    said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": VERSION}
+    if isinstance(lake.store, LocalStore):
+        for source in lake.sources():
+            newest = lake.store.newest(layout.log_prefix(source))
+            said[f"log:{source}"] = f"{newest.key}:{newest.size_bytes}" if newest else ""
+    return said
+
+
 def build(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], broken: Iterable[str] = ()
+    connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
 ) -> None:
     """Fill an empty database with the catalog of a lake."""
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    about = [("lake_id", lake.id), ("lake_url", lake.url), ("catalog_version", VERSION)]
-    about += [(f"log:{source}", f"{log.head}:{log.digest}") for source, log in logs.items()]
-    about += [(f"broken:{source}", "") for source in broken]
-    connection.executemany("INSERT INTO about VALUES (?, ?)", about)
+    connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA {quote(source)}")
@@ -88,15 +100,23 @@ def build(
     connection.execute("COMMIT")
 
 
-def write_file(path: Path, lake: "Lake", logs: Mapping[str, Log], broken: Iterable[str] = ()) -> None:
-    """Write the catalog of a local lake to a file, in the place of the one before."""
+def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
+    """Write the catalog of a local lake to a file, in the place of the one before.
+
+    Returns:
+        What is wrong with sources whose log cannot be read; they are left out.
+    """
+    said = about(lake)  # before the logs are read: a commit in between makes the catalog out of date
+    logs, broken = read_logs(lake)
+    said |= {f"broken:{source}": "" for source in broken}  # never current, so that it is said again
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        connection = duckdb.connect(str(temporary), config={"storage_compatibility_version": STORAGE})
+        connection = duckdb.connect()
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            build(connection, lake, logs, broken)
+            connection.execute(f"ATTACH {literal(str(temporary))} AS lakehouse ({STORAGE}); USE lakehouse")
+            build(connection, lake, logs, said)
         finally:
             connection.close()
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
@@ -105,6 +125,7 @@ def write_file(path: Path, lake: "Lake", logs: Mapping[str, Log], broken: Iterab
     finally:
         temporary.unlink(missing_ok=True)
         Path(f"{temporary}.wal").unlink(missing_ok=True)
+    return broken
 
 
 def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:

@@ -1,7 +1,6 @@
 """A read-only SQL session over a lake: what `lakehouse query` and `Lake.query` run in."""
 
 import contextlib
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ import duckdb
 
 from lakehouse.duck import catalog
 from lakehouse.duck.files import PROTOCOL, connect
-from lakehouse.errors import IntegrityError, MissingPartError, NotFoundError, QueryError
+from lakehouse.duck.sql import literal
+from lakehouse.errors import IntegrityError, MissingPartError, NotFoundError, QueryError, SetupError
 from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -34,17 +34,20 @@ class Session:
     @classmethod
     def over(cls, lake: "Lake", *, as_of: datetime | str | int | None = None) -> "Session":
         """A session over a lake as it is now, turned to a moment if one is given."""
+        connection = connect(lake)
         path = catalog_path(lake)
         if path is None:
             logs, broken = catalog.read_logs(lake)
-            connection = connect(lake)
-            connection.execute(f"ATTACH ':memory:' AS lakehouse; USE lakehouse")
-            catalog.build(connection, lake, logs, broken)
+            connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
+            catalog.build(connection, lake, logs, catalog.about(lake))
             allowed = f"{PROTOCOL}://{lake.id}/"
         else:
-            broken = refresh(lake)
-            connection = connect(lake)
-            connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS lakehouse (READ_ONLY)")
+            broken = {}
+            if not (_attach(connection, path) and _says(connection, lake)):
+                connection.execute("DETACH DATABASE IF EXISTS lakehouse")
+                broken = refresh(lake, force=True)
+                if not _attach(connection, path):
+                    raise SetupError(f"{path}: cannot be opened", hint="Delete it (it is derived) and try again.")
             connection.execute("USE lakehouse")
             allowed = f"{lake.url}/"
         if as_of is not None:
@@ -62,15 +65,16 @@ class Session:
             QueryError: It is not a query, or DuckDB refuses it.
             MissingPartError: A part that it needs is not there.
         """
-        check_is_query(self.connection, sql)
         with explained(self.broken):
-            return self.connection.execute(sql)
+            return self.connection.execute(self.checked(sql))
 
-    def relation(self, sql: str) -> duckdb.DuckDBPyRelation:
-        """The same as a relation, which DuckDB can render or hand on as Arrow."""
-        check_is_query(self.connection, sql)
-        with explained(self.broken):
-            return self.connection.sql(sql)
+    def explained(self) -> "contextlib.AbstractContextManager[None]":
+        """Errors of DuckDB inside the block, such as while a result is read, become ours."""
+        return explained(self.broken)
+
+    def checked(self, sql: str) -> str:
+        """The text of the one query that the SQL consists of. Raises QueryError if it is not one."""
+        return check_is_query(self.connection, sql)
 
 
 def catalog_path(lake: "Lake") -> Path | None:
@@ -95,44 +99,37 @@ def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
         return {}
     if not force and is_current(lake, path):
         return {}
-    logs, broken = catalog.read_logs(lake)
-    catalog.write_file(path, lake, logs, broken)
-    return broken
+    return catalog.write_file(path, lake)
 
 
 def is_current(lake: "Lake", path: Path) -> bool:
     """Whether the catalog file says what the logs say, by looking only at the end of each log."""
-    about = _about(path)
-    if about.get("lake_id") != lake.id or about.get("lake_url") != lake.url:
-        return False
-    if about.get("catalog_version") != catalog.VERSION:
-        return False
-    known = {name[4:]: value for name, value in about.items() if name.startswith("log:")}
-    if set(lake.sources()) != set(known):
-        return False
-    return all(_is_head(lake, source, value) for source, value in known.items())
+    with duckdb.connect() as connection:
+        return _attach(connection, path) and _says(connection, lake)
 
 
-def _is_head(lake: "Lake", source: str, value: str) -> bool:
-    """Whether no commit follows, by one look for the file that would hold it."""
-    head = int(value.split(":")[0])
-    names = os.listdir(f"{lake.url}/{source}/_log")
-    last = max((name for name in names if name.endswith(".jsonl")), default="")
-    return bool(last) and int(last.split(".")[0]) <= head
-
-
-def _about(path: Path) -> dict[str, str]:
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Attach the catalog; False where there is none, or none that can be read: it is derived."""
     if not path.exists():
-        return {}
+        return False
     try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            return dict(connection.execute("SELECT name, value FROM main.about").fetchall())
+        connection.execute(f"ATTACH {literal(str(path))} AS lakehouse (READ_ONLY)")
     except duckdb.Error:
-        return {}  # not a catalog of ours, or damaged: it is derived, so it is built anew
+        return False
+    return True
 
 
-def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Let one SELECT (or EXPLAIN of one) through, and nothing else.
+def _says(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:
+    """Whether the attached catalog is of this lake, as it is now."""
+    try:
+        about = dict(connection.execute("SELECT name, value FROM lakehouse.main.about").fetchall())
+    except duckdb.Error:
+        return False
+    return about == catalog.about(lake)
+
+
+def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Let one SELECT (or EXPLAIN of one) through, and nothing else; returns its text alone.
 
     A read-only catalog does not stop `COPY … TO` from writing files, so statements are looked at
     before they run.
@@ -142,18 +139,18 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     except duckdb.Error as error:
         raise QueryError(_plain(error)) from None
     if len(found) != 1:
-        msg = f"{len(found)} statements where one query is expected"
-        raise QueryError(msg, hint="Give one SELECT.")
-    kind = found[0].type
-    if kind == duckdb.StatementType.EXPLAIN and _EXPLAIN.match(sql):
-        return check_is_query(connection, _EXPLAIN.sub("", sql, count=1))
-    pivot = kind == duckdb.StatementType.MULTI and not re.match(r"\s*(copy|export)\b", sql, re.IGNORECASE)
+        raise QueryError(f"{len(found)} statements where one query is expected", hint="Give one SELECT.")
+    kind, text = found[0].type, found[0].query.strip().rstrip(";")
+    if kind == duckdb.StatementType.EXPLAIN and _EXPLAIN.match(text):
+        check_is_query(connection, _EXPLAIN.sub("", text, count=1))
+        return text
+    pivot = kind == duckdb.StatementType.MULTI and not re.match(r"copy|export", text, re.IGNORECASE)
     if kind != duckdb.StatementType.SELECT and not pivot:
-        msg = f"{kind.name} is not a query; the lake is read-only here"
         raise QueryError(
-            msg, hint="Give one SELECT. To keep a result: lakehouse query -o FILE. To add data: a load."
+            f"{kind.name} is not a query; the lake is read-only here",
+            hint="Give one SELECT. To keep a result: lakehouse query -o FILE. To add data: a load.",
         )
-    return None
+    return text
 
 
 @contextlib.contextmanager

@@ -4,9 +4,8 @@ Parts of different schemas are read in groups of one schema each, so that DuckDB
 files to find out what is in them; each group is brought to the one type a column reads as.
 """
 
-import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lakehouse.core.commit import TableChange
 from lakehouse.core.log import Era, TableLog
@@ -18,10 +17,11 @@ _DUCK = {
     "uint8": "UTINYINT", "uint16": "USMALLINT", "uint32": "UINTEGER", "uint64": "UBIGINT",
     "float32": "FLOAT", "float64": "DOUBLE", "date": "DATE", "time": "TIME",
     "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ",
-    "timestamp_ns": "TIMESTAMP_NS", "timestamptz_ns": "TIMESTAMPTZ",
+    "timestamp_ns": "TIMESTAMP_NS", "timestamptz_ns": "TIMESTAMPTZ_NS",
 }  # fmt: skip
 
 SEQ, DELETED = "_lake_seq", "_lake_deleted"
+_WHOLE_BELOW = "9223372036854775808"  # floats below it that are whole are written as integers
 
 
 def quote(name: str) -> str:
@@ -46,18 +46,85 @@ def duck_type(kind: Type) -> str:
 
 
 def widened(expression: str, have: Type, want: Type) -> str:
-    """An SQL expression of one type of the format, read as another that holds its values."""
-    if have == want or {have, want} == {"int64", "bigint"} if isinstance(have, str) else have == want:
-        return expression
-    if have == "null":
+    """An SQL expression of one type of the format, read as another that holds its values.
+
+    The way does not count: a value that is widened twice reads the same as one widened at once.
+    Values that are equal in a wider type stay equal, so that keys hold over the whole history.
+    """
+    return _widened(expression, have, want, 0)
+
+
+def _widened(expression: str, have: Type, want: Type, depth: int) -> str:
+    if have == "null":  # such a column does not lie in the file
         return f"NULL::{duck_type(want)}"
     if want == "json":
-        if have in ("float32", "float64"):  # JSON has no NaN and no infinity
-            return f"CASE WHEN isfinite({expression}) THEN to_json({expression}) ELSE to_json({expression}::VARCHAR) END"
-        return f"to_json({expression})"
-    if isinstance(want, str):
+        return expression if have == "json" else _json(expression, have, depth)
+    if duck_type(have) == duck_type(want):
+        return expression
+    if isinstance(have, str) or isinstance(want, str):
         return f"{expression}::{duck_type(want)}"
-    return f"from_json(to_json({expression}), {literal(json.dumps(_structure(want)))})"
+    if "list" in want:
+        item = f"_lake_{depth}"
+        return f"list_transform({expression}, lambda {item}: {_widened(item, have['list'], want['list'], depth + 1)})"
+    fields = {
+        name: _widened(f"({expression}).{quote(name)}", have["struct"].get(name, "null"), inner, depth)
+        for name, inner in want["struct"].items()
+    }
+    return _struct(expression, fields)
+
+
+def _json(expression: str, have: Type, depth: int) -> str:
+    """JSON text of a value: the same text that `parquet.infer.json_text` gives for it."""
+    if isinstance(have, str):
+        return _json_scalar(expression, have)
+    if "list" in have:
+        item = f"_lake_{depth}"
+        return f"to_json(list_transform({expression}, lambda {item}: {_json(item, have['list'], depth + 1)}))"
+    fields = {
+        name: _json(f"({expression}).{quote(name)}", inner, depth) for name, inner in sorted(have["struct"].items())
+    }
+    return f"to_json({_struct(expression, fields)})"
+
+
+def _json_scalar(expression: str, have: str) -> str:
+    text = f"{expression}::VARCHAR"
+    if have in ("float32", "float64"):  # 1.0 is 1; JSON has no NaN and no infinity
+        number = f"{expression}::DOUBLE"
+        return (
+            f"CASE WHEN NOT isfinite({expression}) THEN to_json({text}) "
+            f"WHEN trunc({number}) = {number} AND abs({number}) < {_WHOLE_BELOW} THEN to_json({expression}::BIGINT) "
+            f"ELSE {number}::VARCHAR::JSON END"
+        )
+    shape = decimal(have)
+    if shape:
+        plain = f"rtrim(rtrim({expression}::DECIMAL(38,{shape[1]})::VARCHAR, '0'), '.')" if shape[1] else text
+        return f"regexp_replace({plain}, '^(-?)\\.', '\\10.')::JSON"
+    if have == "binary":
+        return f"to_json(lower(hex({expression})))"
+    if have == "time":
+        return f"to_json(strftime(DATE '1970-01-01' + {expression}, '%H:%M:%S.%f'))"
+    if have.startswith("timestamp"):
+        return _json_moment(expression, have)
+    return f"to_json({'NULL::VARCHAR' if have == 'null' else expression})"
+
+
+def _json_moment(expression: str, have: str) -> str:
+    """ISO text; a midnight without a zone is the date, as 1.0 is 1."""
+    if have == "timestamptz" or have == "timestamptz_ns":
+        expression, zone = f"({expression} AT TIME ZONE 'UTC')", "+00:00"
+    else:
+        zone = ""
+    text = f"strftime({expression}, '%Y-%m-%dT%H:%M:%S.%{'n' if have.endswith('_ns') else 'f'}')"
+    if have.endswith("_ns"):
+        text = f"regexp_replace({text}, '000$', '')"
+    if not zone:
+        text = f"regexp_replace({text}, 'T00:00:00\\.0+$', '')"
+    return f"to_json({text} || '{zone}')"
+
+
+def _struct(expression: str, fields: Mapping[str, str]) -> str:
+    packed = ", ".join(f"{quote(name)} := {inner}" for name, inner in fields.items())
+    return f"CASE WHEN {expression} IS NULL THEN NULL ELSE struct_pack({packed}) END"
 
 
 def scan(
@@ -93,18 +160,22 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
         key: Columns by which the newest rows are chosen; empty where rows only add up.
         where: A condition on `_lake_seq` that says which loads count.
     """
-    names = ", ".join(quote(column.name) for column in columns)
     if not key:
-        return f"SELECT {names} FROM ({rows}) WHERE {where}"
-    same = " AND ".join(f"v.{quote(k)} IS NOT DISTINCT FROM n.{quote(k)}" for k in key)
-    keys = ", ".join(quote(k) for k in key)
-    picked = ", ".join(f"v.{quote(column.name)}" for column in columns)
+        return f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}"
+    same = " AND ".join(f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.{quote(k)}" for k in key)
+    keys = ", ".join(f"_lake_v.{quote(k)}" for k in key)
     return (
-        f"WITH v AS ({rows}),\n"
-        f"n AS (SELECT {keys}, max({SEQ}) AS newest FROM v WHERE {where} GROUP BY {keys})\n"
-        f"SELECT {picked} FROM v JOIN n ON v.{SEQ} = n.newest AND {same}\n"
-        f"WHERE NOT coalesce(v.{DELETED}, false)"
+        f"WITH _lake_v AS ({rows}),\n"
+        f"_lake_n AS (SELECT {keys}, max({SEQ}) AS _lake_newest FROM _lake_v WHERE {where} GROUP BY {keys})\n"
+        f"SELECT {_picked(columns)} FROM _lake_v JOIN _lake_n "
+        f"ON _lake_v.{SEQ} = _lake_n._lake_newest AND {same}\n"
+        f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
     )
+
+
+def _picked(columns: Sequence[Column]) -> str:
+    """A SELECT list; SQL has no table without columns, so one that has none yet shows a stand-in."""
+    return ", ".join(f"_lake_v.{quote(column.name)}" for column in columns) or "NULL::VARCHAR AS _lake_no_columns"
 
 
 def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str]) -> str:
@@ -179,12 +250,12 @@ def _scan_group(
     types = {column.name: column.type for column in have}
     items = [SEQ] + ([DELETED] if keyed else [])
     for column in want:
-        expression = widened(quote(column.name), types.get(column.name, "null"), column.type)
-        items.append(
-            expression if expression == quote(column.name) else f"{expression} AS {quote(column.name)}"
-        )
+        # Qualified: in a macro, a bare name that is its parameter's would mean the parameter.
+        name = f"_lake_p.{quote(column.name)}"
+        expression = widened(name, types.get(column.name, "null"), column.type)
+        items.append(expression if expression == name else f"{expression} AS {quote(column.name)}")
     listed = ", ".join(literal(file) for file in files)
-    return f"SELECT {', '.join(items)} FROM read_parquet([{listed}], hive_partitioning = false)"
+    return f"SELECT {', '.join(items)} FROM read_parquet([{listed}], hive_partitioning = false) AS _lake_p"
 
 
 def _nothing(columns: Sequence[Column], *, keyed: bool) -> str:
@@ -192,11 +263,3 @@ def _nothing(columns: Sequence[Column], *, keyed: bool) -> str:
     items += [f"NULL::{duck_type(column.type)} AS {quote(column.name)}" for column in columns]
     return f"SELECT {', '.join(items)} WHERE false"
 
-
-def _structure(kind: Type) -> object:
-    """The shape that DuckDB's from_json wants for a type."""
-    if isinstance(kind, str):
-        return duck_type(kind)
-    if "list" in kind:
-        return [_structure(kind["list"])]
-    return {name: _structure(inner) for name, inner in kind["struct"].items()}

@@ -115,7 +115,7 @@ def format_type(arrow: pa.DataType) -> Type:
     return _FROM_ARROW[str(arrow)]
 
 
-def is_wide(column: pa.ChunkedArray) -> bool:
+def is_wide(column: pa.ChunkedArray | pa.Array) -> bool:
     """Whether an int64 column holds integers that a float64 could not hold exactly."""
     if len(column) == 0:
         return False
@@ -136,12 +136,38 @@ def _normalize_column(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArr
     elif target != column.type:
         try:
             column = _cast(column, target)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             msg = f"column {name!r}: {error}"
             raise SchemaError(msg, hint="Cast the column before loading it.") from error
-    if target == pa.int64():
-        return column, "bigint" if is_wide(column) else "int64"
-    return column, format_type(column.type)
+    return column, column_type(column)
+
+
+def column_type(column: pa.ChunkedArray | pa.Array) -> Type:
+    """The format's type of a physical column, with `bigint` where integers need it, at any depth."""
+    kind = column.type
+    if kind == pa.int64():
+        return "bigint" if is_wide(column) else "int64"
+    if not _holds_int64(kind):
+        return format_type(kind)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if pa.types.is_list(kind):
+        items = pa.chunked_array([chunk.flatten() for chunk in chunks], type=kind.value_type)
+        return {"list": column_type(items)}
+    flat = [chunk.flatten() for chunk in chunks]
+    return {
+        "struct": {
+            field.name: column_type(pa.chunked_array([f[i] for f in flat], type=field.type))
+            for i, field in enumerate(kind)
+        }
+    }
+
+
+def _holds_int64(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return _holds_int64(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_holds_int64(field.type) for field in kind)
+    return bool(kind == pa.int64())
 
 
 def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
@@ -239,7 +265,9 @@ def from_duck(table: pa.Table, columns: Iterable[Column]) -> pa.Table:
         have = table[column.name].combine_chunks()
         if isinstance(have, pa.ChunkedArray):
             have = pa.concat_arrays(have.chunks) if have.num_chunks else pa.array([], have.type)
-        if want == JSON:
+        if pa.types.is_null(want):
+            arrays.append(pa.nulls(len(have)))
+        elif want == JSON:
             arrays.append(pa.ExtensionArray.from_storage(JSON, have.cast(pa.string())))
         else:
             arrays.append(have if have.type == want else have.cast(want))

@@ -159,6 +159,8 @@ def _hash_uint64(array: pa.Array) -> U64:
 
 def _hash_bytes(array: pa.Array, seed: str) -> U64:
     """Hashes of texts: words of 8 bytes, little-endian, zero-padded, mixed one after the other."""
+    if not len(array):
+        return np.zeros(0, dtype=np.uint64)
     offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)[
         array.offset : array.offset + len(array) + 1
     ].astype(np.int64)
@@ -212,7 +214,9 @@ def _hash_distinct(array: pa.Array) -> U64:
     """Value by value, each distinct one once: JSON text and decimals."""
     if isinstance(array, pa.ExtensionArray):
         encoded = array.storage.dictionary_encode()
-        distinct = [hash_json(json.loads(text)) for text in encoded.dictionary.to_pylist()]
+        distinct = [
+            hash_json(json.loads(text, parse_float=_parse_float)) for text in encoded.dictionary.to_pylist()
+        ]
     else:
         encoded = array.dictionary_encode()
         distinct = [hash_json(number) for number in encoded.dictionary.to_pylist()]
@@ -235,12 +239,25 @@ def hash_json(value: Any) -> int:  # noqa: PLR0911 - one line a type
     if isinstance(value, float):
         return int(_hash_floats(np.array([value]))[0])
     if isinstance(value, Decimal):
-        return hash_json(int(value)) if value == int(value) else _hash_text(_digits(value), "digits")
+        return _hash_decimal(value)
     if isinstance(value, str):
         return _hash_text(value.encode("utf-8", "surrogatepass"), "string")
     if isinstance(value, list):
         return _hash_sequence(value)
     return _hash_object(value)
+
+
+def _hash_decimal(value: Decimal) -> int:
+    if value == int(value):
+        return hash_json(int(value))
+    near = float(value)  # 0.1 is one value, whether a decimal or a float has it
+    return hash_json(near) if Decimal(repr(near)) == value else _hash_text(_digits(value), "digits")
+
+
+def _parse_float(text: str) -> float | Decimal:
+    """A number of JSON text: a float where that is what its digits say, else a Decimal."""
+    near = float(text)
+    return near if np.isfinite(near) and Decimal(repr(near)) == Decimal(text) else Decimal(text)
 
 
 def _hash_sequence(values: list[Any]) -> int:

@@ -5,18 +5,26 @@ has no common type becomes JSON text (`pa.json_()`) that keeps each original val
 """
 
 import json
+import math
+import re
 from collections.abc import Sequence
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from lakehouse.core.types import Type
+from lakehouse.parquet.arrow import format_type
+
 MAX_STRUCT_FIELDS = 200  # an object with more fields, over all rows, is a map in disguise: JSON text
 MAX_DEPTH = 20
+_MAX_DIGITS = 38  # of a decimal in DuckDB
 _FLOAT_EXACT = 2**53
 _JSON = pa.json_()
+_ORJSON = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
 _NONE = type(None)
 _SCALARS = {
     str: pa.string(),
@@ -66,13 +74,51 @@ def json_array(values: list[Any]) -> pa.Array:
 
 
 def json_text(value: Any) -> str:
-    """A value as canonical JSON text: sorted keys, no spaces, integers of any size."""
+    """A value as canonical JSON text: sorted keys, no spaces, integers of any size.
+
+    A number that stands alone is written as DuckDB writes it, and 1.0 as 1, so that values that are
+    equal in a typed column are equal as JSON text too. NaN and infinities, which JSON does not have,
+    become text, as do dates, times and bytes (in hex).
+    """
+    if type(value) is float:
+        return _number_text(value)
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=_plain).decode()
+        text = orjson.dumps(value, option=_ORJSON, default=_plain).decode()
     except (TypeError, ValueError):
-        return json.dumps(
-            value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False
-        )
+        return _slow_text(value)
+    if "null" in text and _has_nonfinite(value):  # orjson writes null for NaN
+        return _slow_text(value)
+    return _ESCAPE.sub(_upper, text) if "\\u00" in text else text
+
+
+def canonical(value: Any) -> bytes:
+    """A JSON value in the form in which equal values are equal bytes.
+
+    Object fields that are null are left out, keys are sorted, and 1.0 is written as 1.
+    """
+    return json_text(_canon(value)).encode()
+
+
+def infer_type(values: list[Any]) -> Type:
+    """The least type of the format that holds all values unchanged."""
+    found = infer(values)
+    if found == pa.int64():
+        numbers = [v for v in values if v is not None]
+        return "int64" if -_FLOAT_EXACT <= min(numbers) and max(numbers) <= _FLOAT_EXACT else "bigint"
+    kind = format_type(found)
+    return kind if isinstance(kind, str) else _with_bigints(kind, values)
+
+
+def _with_bigints(kind: Type, values: list[Any]) -> Type:
+    """A nested type with `bigint` for `int64` where the values need it."""
+    if kind == "int64":
+        return "bigint" if any(v is not None and abs(v) > _FLOAT_EXACT for v in values) else kind
+    if isinstance(kind, str):
+        return kind
+    if "list" in kind:
+        return {"list": _with_bigints(kind["list"], [x for v in values if v is not None for x in v])}
+    objects = [v for v in values if v is not None]
+    return {"struct": {n: _with_bigints(k, [v.get(n) for v in objects]) for n, k in kind["struct"].items()}}
 
 
 def infer(values: list[Any], depth: int = 0) -> pa.DataType:
@@ -93,6 +139,8 @@ def _one_kind(kind: type, values: list[Any], depth: int) -> pa.DataType:
     if kind is int:
         numbers = [v for v in values if v is not None]
         return pa.int64() if min(numbers) >= -(2**63) and max(numbers) < 2**63 else _JSON
+    if kind is time and any(v.tzinfo is not None for v in values if v is not None):
+        return _JSON
     if kind in _SCALARS:
         return _SCALARS[kind]
     if depth >= MAX_DEPTH:
@@ -105,7 +153,7 @@ def _one_kind(kind: type, values: list[Any], depth: int) -> pa.DataType:
         zones = {v.tzinfo is not None for v in values if v is not None}
         return pa.timestamp("us", "UTC" if True in zones else None) if len(zones) == 1 else _JSON
     if kind is Decimal:
-        return pa.array([v for v in values if v is not None]).type
+        return _decimal(values)
     return _JSON
 
 
@@ -113,7 +161,9 @@ def _struct(objects: list[dict[str, Any]], depth: int) -> pa.DataType:
     names: dict[str, None] = {}
     for value in objects:
         names.update(dict.fromkeys(value))
-    folded = {str(name).lower() for name in names}
+    if any(type(name) is not str or not _is_unicode(name) for name in names):
+        return _JSON
+    folded = {name.lower() for name in names}
     # Parquet has no empty struct, DuckDB no empty name and no names that differ only in case.
     if not names or "" in folded or len(folded) < len(names) or len(names) > MAX_STRUCT_FIELDS:
         return _JSON
@@ -126,6 +176,14 @@ def _struct(objects: list[dict[str, Any]], depth: int) -> pa.DataType:
             return _JSON
         fields.append(pa.field(name, inner))
     return pa.struct(fields)
+
+
+def _decimal(values: list[Any]) -> pa.DataType:
+    try:
+        found = pa.array([v for v in values if v is not None]).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # NaN, infinities
+        return _JSON
+    return found if found.precision <= _MAX_DIGITS and found.scale >= 0 else _JSON
 
 
 def _list(items: list[Any], depth: int) -> pa.DataType:
@@ -142,18 +200,93 @@ def _to_storage(values: list[Any], found: pa.DataType) -> list[Any]:
     return values
 
 
+def _canon(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _canon(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_canon(v) for v in value]
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 2**63:
+            return int(value)
+        if not math.isfinite(value):
+            return f"\0{value}"  # JSON has none, and no text begins so
+    return value
+
+
 def _plain(value: Any) -> Any:
     """What JSON text holds in the place of a value that JSON does not have."""
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, (date, datetime, time)):
-        return value.isoformat()
+    if isinstance(value, (date, time)):
+        return _moment_text(value)
     if isinstance(value, Decimal):
-        return str(value)
+        return orjson.Fragment(_decimal_text(value)) if value.is_finite() else str(value).lower()
     if isinstance(value, (set, tuple)):
         return list(value)
     msg = f"{type(value).__name__} is not a value that a table can hold"
     raise TypeError(msg)
+
+
+def _number_text(value: float) -> str:
+    if not math.isfinite(value):
+        return f'"{value}"'
+    return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)
+
+
+def _decimal_text(value: Decimal) -> str:
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def _moment_text(value: date | time) -> str:
+    """ISO text, in UTC where there is a zone; a midnight without a zone is the date, as 1.0 is 1."""
+    if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            return value.astimezone(UTC).isoformat(timespec="microseconds")
+        if value.time() != time(0):
+            return value.isoformat(timespec="microseconds")
+        return value.date().isoformat()
+    return value.isoformat(timespec="microseconds") if isinstance(value, time) else value.isoformat()
+
+
+def _slow_text(value: Any) -> str:
+    """What `json_text` gives, for values that orjson does not take."""
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else f'"{value}"'
+    if value is None or isinstance(value, (bool, int)):
+        return json.dumps(value)
+    if isinstance(value, str):
+        return _ESCAPE.sub(_upper, json.dumps(value, ensure_ascii=not _is_unicode(value)))
+    if isinstance(value, dict):
+        pairs = sorted((str(name), inner) for name, inner in value.items())
+        return "{" + ",".join(f"{_slow_text(name)}:{_slow_text(inner)}" for name, inner in pairs) + "}"
+    if isinstance(value, (list, tuple, set)):
+        return "[" + ",".join(map(_slow_text, value)) + "]"
+    plain = _plain(value)
+    return _decimal_text(value) if isinstance(plain, orjson.Fragment) else _slow_text(plain)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: kept as an escape
+        return False
+    return True
+
+
+def _has_nonfinite(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_nonfinite, value.values()))
+    return isinstance(value, (list, tuple, set)) and any(map(_has_nonfinite, value))
+
+
+def _upper(escape: re.Match[str]) -> str:
+    """DuckDB writes the digits of escapes in capitals."""
+    text = escape[0]
+    return text if text[1] != "u" else "\\u" + text[2:].upper()
 
 
 def _no_columns(rows: int) -> pa.Table:

@@ -1,8 +1,10 @@
 """A store in a folder. Writes are durable: temporary name, fsync of file and folder, rename or link."""
 
+import contextlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +13,7 @@ from lakehouse.errors import LakehouseError, SetupError, UnsafePathError
 from lakehouse.store.base import Absent, Entry, Exists
 
 _TEMPORARY = ".tmp-"  # names of unfinished files; listings leave them out
+_STALE_S = 24 * 3600  # whoever wrote an unfinished file of this age is dead
 
 
 class LocalStore:
@@ -24,7 +27,7 @@ class LocalStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
-        self._known_folders: set[str] = set()
+        self._known_folders: set[Path] = set()  # they are there, and their names are on the disk
 
     @property
     def url(self) -> str:
@@ -47,15 +50,15 @@ class LocalStore:
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises Absent."""
-        with self.open(key) as file:
+        path = self.path(key)
+        with _reading(path, key), path.open("rb") as file:
             return file.read()
 
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
-        try:
-            return self.path(key).open("rb")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise Absent(key) from None
+        path = self.path(key)
+        with _reading(path, key):
+            return path.open("rb")
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, replacing one that is there. A Path is moved from where it can be."""
@@ -63,11 +66,11 @@ class LocalStore:
         try:
             self._fill(temporary, data)
             os.replace(temporary, target)
-            _sync_folder(target.parent)
         except OSError as error:
-            raise self._failed(target, error) from error
+            raise _failed(target, error) from error
         finally:
             _forget(temporary)
+        _confirm(target)
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object only if there is none with that key. Raises Exists."""
@@ -76,45 +79,70 @@ class LocalStore:
             self._fill(temporary, data)
             # A hard link is create-if-absent and atomic on every local file system that has them.
             os.link(temporary, target)
-            _sync_folder(target.parent)
         except FileExistsError:
             raise Exists(key) from None
         except OSError as error:
-            raise self._failed(target, error) from error
+            raise _failed(target, error) from error
         finally:
             _forget(temporary)
+        _confirm(target)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects whose key begins with the prefix, in order of key."""
         folder = self.root / prefix
-        found = []
-        for parent, folders, names in os.walk(folder):
-            folders.sort()
-            for name in names:
-                if not name.startswith(_TEMPORARY):
-                    path = os.path.join(parent, name)
-                    found.append((os.path.relpath(path, self.root).replace(os.sep, "/"), path))
-        for key, path in sorted(found):
+        with _reading(folder, prefix):
+            found = sorted(_files_below(folder, self.root))
+        for key, path in found:
             try:
-                yield Entry(key, os.lstat(path).st_size)
-            except FileNotFoundError:
+                with _reading(Path(path), key):
+                    yield Entry(key, os.lstat(path).st_size)
+            except Absent:
                 continue
+
+    def newest(self, prefix: str) -> Entry | None:
+        """The last object of a folder by name, at the price of one look into the folder."""
+        try:
+            names = [name for name in os.listdir(self.root / prefix) if not name.startswith(_TEMPORARY)]
+        except FileNotFoundError:
+            return None
+        if not names:
+            return None
+        key = f"{prefix}{max(names)}"
+        return Entry(key, os.lstat(self.root / key).st_size)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
         target = self.path(key)
-        target.unlink(missing_ok=True)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise _failed(target, error) from error
 
     def _prepare(self, key: str) -> tuple[Path, Path]:
         target = self.path(key)
         folder = target.parent
-        if str(folder) not in self._known_folders or not folder.is_dir():
-            try:
-                _make_folder(folder, self.root)
-            except OSError as error:
-                raise self._failed(target, error) from error
-            self._known_folders.add(str(folder))
+        try:
+            if folder not in self._known_folders or not folder.is_dir():
+                self._make_folder(folder)
+        except OSError as error:
+            raise _failed(target, error) from error
         return target, folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and its parents, and make their names durable.
+
+        Also the names of those that are there already, once: who made them may have died before that.
+        """
+        unsure = []
+        for at in (folder, *folder.parents):
+            if at.is_dir() and (at in self._known_folders or not at.is_relative_to(self.root) or at == self.root):
+                break
+            unsure.append(at)
+        folder.mkdir(parents=True, exist_ok=True)
+        for at in unsure:
+            _sync_folder(at.parent)
+        self._known_folders.update(unsure)
+        _forget_stale(folder)
 
     def _fill(self, temporary: Path, data: bytes | Path) -> None:
         if isinstance(data, Path):
@@ -130,26 +158,57 @@ class LocalStore:
             file.flush()
             os.fsync(file.fileno())
 
-    @staticmethod
-    def _failed(target: Path, error: OSError) -> LakehouseError:
-        msg = f"{target}: could not be written ({error.strerror or error})"
-        return SetupError(
-            msg, hint="Nothing was published. Free space or mend the disk, then run the same command again."
-        )
+
+@contextlib.contextmanager
+def _reading(path: Path, key: str) -> Iterator[None]:
+    """Turn the system's errors into Absent, or into one that says what to do.
+
+    A folder that cannot be read must never pass for an empty one.
+    """
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise Absent(key) from None
+    except OSError as error:
+        msg = f"{path}: could not be read ({error.strerror or error})"
+        raise SetupError(
+            msg, hint="Mend the disk or the permissions, then run the same command again."
+        ) from error
 
 
-def _make_folder(folder: Path, root: Path) -> None:
-    """Make a folder and its parents, and make their names durable."""
-    missing = []
-    at = folder
-    while not at.is_dir():
-        missing.append(at)
-        if at == root:
-            break
-        at = at.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        _sync_folder(made.parent)
+def _failed(target: Path, error: OSError) -> LakehouseError:
+    msg = f"{target}: could not be written ({error.strerror or error})"
+    return SetupError(
+        msg, hint="Nothing was published. Free space or mend the disk, then run the same command again."
+    )
+
+
+def _confirm(target: Path) -> None:
+    """Make the name of a written file durable."""
+    try:
+        _sync_folder(target.parent)
+    except OSError as error:
+        msg = f"{target}: was written, but was not confirmed by the disk ({error.strerror or error})"
+        raise SetupError(
+            msg,
+            hint="Others see it already, but a power cut may undo it. Mend the disk, and look at "
+            "`lakehouse log` before you run the same command again.",
+        ) from error
+
+
+def _files_below(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """Key and path of every finished file below a folder; none if there is no such folder."""
+    for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
+        folders.sort()
+        for name in names:
+            if not name.startswith(_TEMPORARY):
+                path = os.path.join(parent, name)
+                yield os.path.relpath(path, root).replace(os.sep, "/"), path
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -166,3 +225,12 @@ def _forget(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def _forget_stale(folder: Path) -> None:
+    """Remove unfinished files that writers left who were killed long ago."""
+    oldest = time.time() - _STALE_S
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(_TEMPORARY) and entry.stat().st_mtime < oldest:
+                os.unlink(entry.path)

@@ -1,0 +1,221 @@
+"""Histories into loads: every version of a scraped file, from git or a folder, becomes a commit.
+
+The readers in `ingest.history` say what the versions are, `lakehouse.bulk` publishes them. A
+version that is empty or does not parse becomes a failed observation in the log.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingest.history import (
+    Kind,
+    ParseFailure,
+    TimeFrom,
+    Version,
+    file_contents,
+    file_versions,
+    git_contents,
+    git_versions,
+    kind_of,
+    parse,
+)
+from lakehouse import Lake
+from lakehouse.bulk import BulkLoad
+from lakehouse.core.log import Log
+from lakehouse.errors import UserError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class ImportResult:
+    """What an import did.
+
+    Attributes:
+        versions: Versions that the history has.
+        known: Of these, how many the log had already.
+        outcomes: New commits by outcome: `loaded`, `unchanged`, `failed`.
+        failures: `(sequence number, reason)` of each new failed observation.
+        repeated_keys: New snapshots in which a key occurs more than once.
+    """
+
+    versions: int
+    known: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    repeated_keys: int = 0
+
+
+def import_git(
+    lake: Lake,
+    repo: str | Path,
+    paths: str | Sequence[str],
+    *,
+    source: str,
+    table: str,
+    key: Sequence[str] = (),
+    rows: str | None = None,
+    ref: str = "HEAD",
+    kind: Kind | None = None,
+    volatile: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> ImportResult:
+    """Import every version of a file in a git history, observed at its author time.
+
+    Args:
+        lake: Where to.
+        repo: Work tree or bare repository.
+        paths: Path from the repository's root; `new.json,old.json` follows a rename.
+        source: Source to import into; one history has one source.
+        table: Table to import into.
+        key: Columns that identify a row: only changes are then stored.
+        rows: Dotted path to the list of rows within a JSON document.
+        ref: Branch, tag or commit whose first-parent history is read.
+        kind: How the file is parsed; by its ending when None.
+        volatile: Columns that do not make a row count as changed.
+        progress: Called with versions done and in all.
+
+    Raises:
+        UserError: The history, the file or the key is not there, or the source holds something else.
+    """
+    versions = git_versions(repo, paths, ref)
+    new = _new_versions(lake.log(source), versions, table)
+    return _import(
+        versions,
+        git_contents(repo, new),
+        new=new,
+        kind=kind,
+        rows=rows,
+        progress=progress,
+        load=BulkLoad(lake, source, table, key=key, volatile=volatile),
+    )
+
+
+def import_files(
+    lake: Lake,
+    folder: str | Path,
+    *,
+    source: str,
+    table: str,
+    key: Sequence[str] = (),
+    rows: str | None = None,
+    time_from: TimeFrom = "auto",
+    pattern: str | None = None,
+    kind: Kind | None = None,
+    volatile: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> ImportResult:
+    """Import a folder of dated snapshots of one file; like `import_git` but for where times are from.
+
+    Args:
+        lake: Where to.
+        folder: The folder.
+        source: Source to import into.
+        table: Table to import into.
+        key: Columns that identify a row.
+        rows: Dotted path to the list of rows within a JSON document.
+        time_from: `name`, `index` (an `index.csv`), `mtime`, or `auto`: index, else name.
+        pattern: Glob of the files to take; all when None.
+        kind: How the files are parsed; by their ending when None.
+        volatile: Columns that do not make a row count as changed.
+        progress: Called with versions done and in all.
+
+    Raises:
+        UserError: A time cannot be read, the key is not there, or the source holds something else.
+    """
+    versions = file_versions(folder, time_from, pattern)
+    new = _new_versions(lake.log(source), versions, table)
+    return _import(
+        versions,
+        file_contents(folder, new),
+        new=new,
+        kind=kind,
+        rows=rows,
+        progress=progress,
+        load=BulkLoad(lake, source, table, key=key, volatile=volatile),
+    )
+
+
+def _new_versions(log: Log, versions: Sequence[Version], table: str) -> list[Version]:
+    """The versions that the log lacks; all of them come after those that it has."""
+    known = [log.find(_load_id(version, table)) is not None for version in versions]
+    new = [version for version, there in zip(versions, known, strict=True) if not there]
+    if not new or not log.head:
+        return new
+    latest = log.effective_at
+    if not any(known) and latest is not None and new[0].time < latest:
+        raise UserError(
+            f"source {log.source} already has loads up to {latest:%Y-%m-%d %H:%M}Z; "
+            f"this history begins {new[0].time:%Y-%m-%d %H:%M}Z and would not be seen at its own times",
+            hint="Import each history into a source of its own: --source NAME.",
+        )
+    if True in known[known.index(False) :]:
+        at = known.index(False) + 1
+        raise UserError(
+            f"source {log.source}: version {at} of the history is new, but later ones were imported already",
+            hint="The history was rewritten. Import it whole into a new source: --source NAME.",
+        )
+    return new
+
+
+def _load_id(version: Version, table: str) -> str:
+    return f"{table}@{version.revision}"
+
+
+def _import(
+    versions: Sequence[Version],
+    contents: Iterator[tuple[Version, bytes]],
+    *,
+    new: Sequence[Version],
+    kind: Kind | None,
+    rows: str | None,
+    progress: Progress | None,
+    load: BulkLoad,
+) -> ImportResult:
+    result = ImportResult(versions=len(versions), known=len(versions) - len(new))
+    before: bytes | None = None
+    failure: str | None = None
+    head = load.log.head
+    for done, (version, raw) in enumerate(contents, 1):
+        about: dict[str, Any] = {
+            "observed_at": version.time,
+            "load_id": _load_id(version, load.table),
+            "responses": [_response(version, raw)],
+        }
+        if raw is not before:
+            failure = _observe(load, version, raw, kind=kind, rows=rows, about=about)
+        elif failure is None:
+            load.unchanged(**about)
+        else:
+            load.fail(failure, **about)
+        before = raw
+        if failure is not None:
+            result.failures.append((head + done, failure))
+        if progress is not None:
+            progress(done, len(new))
+    load.flush()
+    result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
+    result.repeated_keys = load.repeated_keys
+    return result
+
+
+def _observe(
+    load: BulkLoad, version: Version, raw: bytes, *, kind: Kind | None, rows: str | None, about: dict[str, Any]
+) -> str | None:
+    """One version as a snapshot, or as a failed observation whose reason is returned."""
+    try:
+        found = parse(raw, kind or kind_of(version.path), rows)
+    except ParseFailure as error:
+        load.fail(error.reason, **about)
+        return error.reason
+    return load.observe(found, **about)
+
+
+def _response(version: Version, raw: bytes) -> dict[str, Any]:
+    """Where the bytes came from, and by which digest they are found again."""
+    content = version.blob or f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    return {"path": version.path, "content": content if ":" in content else f"git-blob:{content}"}

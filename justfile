@@ -1,0 +1,43 @@
+# Everything one does here. `uv run just` lists it; `uv run just ingest` needs nothing else.
+
+[private]
+default:
+    @just --list --unsorted
+
+# Scrape the sources and load them
+ingest *ARGS:
+    @lakehouse ingest {{ARGS}}
+
+# Ask the lake: just query "select * from shop.products"
+query +ARGS:
+    @lakehouse query "$@"
+
+# Any other command of the lakehouse: just lake log shop
+lake +ARGS:
+    @lakehouse "$@"
+
+# All tests, from nothing
+test *ARGS:
+    pytest -n 2 -m "not soak" "$@"
+
+# The long scenarios: whole histories, big kill matrices
+soak *ARGS:
+    pytest -m soak "$@"
+
+# Style, types, layers
+check:
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+
+# Mend what can be mended
+fix:
+    ruff check --fix
+    ruff format
+
+# Ratios against peers, side by side in one run
+bench *ARGS:
+    uv run --group bench python tests/bench/run.py "$@"
+
+set positional-arguments

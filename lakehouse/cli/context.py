@@ -1,0 +1,75 @@
+"""What commands share: which lake they work on, and how they print."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lakehouse.errors import NoLakeError, NoProjectError
+
+if TYPE_CHECKING:
+    from lakehouse.lake import Lake
+    from lakehouse.project import Project
+
+
+def open_lake(ctx: click.Context, *, create: bool = False) -> "Lake":
+    """The lake that the command line names, or the project's."""
+    from lakehouse.lake import Lake
+
+    if ctx.obj:
+        return Lake.create(ctx.obj) if create else Lake.open(ctx.obj)
+    place = project().place
+    if create:
+        return Lake.create(place)
+    try:
+        return Lake.open(place)
+    except NoLakeError as error:
+        raise NoLakeError(
+            error.message, hint="Nothing was loaded yet: run `lakehouse ingest` or `lakehouse import` first."
+        ) from None
+
+
+def project() -> "Project":
+    """The project that the current folder lies in."""
+    from lakehouse.project import find_project
+
+    return find_project()
+
+
+def project_or_none() -> "Project | None":
+    """The project that the current folder lies in, if it does."""
+    try:
+        return project()
+    except NoProjectError:
+        return None
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def print_table(columns: list[str], rows: list[tuple[Any, ...]], *, right: tuple[str, ...] = ()) -> None:
+    """A plain table on stdout; columns named in `right` are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe has no width: nothing is folded
+        console = Console(highlight=False, width=1_000)
+    console.print(table)
+
+
+def size(size_bytes: int) -> str:
+    """A size for people."""
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - decimal units
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

@@ -1,0 +1,138 @@
+"""`lakehouse query`. It starts at once: nothing but DuckDB is imported on the usual way."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from lakehouse.cli import lake_option
+from lakehouse.cli.context import open_lake
+from lakehouse.errors import QueryError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lakehouse.duck.session import Session
+
+FORMATS = ("table", "csv", "json", "jsonl", "parquet")
+
+
+@click.command("query")
+@click.argument("sql", required=False)
+@click.option("-f", "--file", "file", type=click.File(), help="Read the SQL from a file; - is stdin.")
+@click.option("--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date or load number.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="How to print; table by default.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
+@lake_option
+@click.pass_context
+def query_command(
+    ctx: click.Context,
+    sql: str | None,
+    file: IO[str] | None,
+    as_of: str | None,
+    format_: str | None,
+    output: Path | None,
+) -> None:
+    """Ask the lake in SQL, now or as of any moment.
+
+    Tables are SOURCE.TABLE (now), SOURCE.TABLE_at(WHEN), and lakehouse.loads, lakehouse.tables,
+    lakehouse.files about the lake itself. The query is read-only.
+    """
+    text = _sql(sql, file)
+    session = open_lake(ctx).session(as_of=as_of)
+    for trouble in session.broken.values():
+        click.echo(f"warning: {trouble.message}", err=True)
+    format_ = format_ or (output.suffix.lstrip(".").lower() if output else "table")
+    if format_ not in FORMATS:
+        raise QueryError(f"{output}: no format for this ending", hint=f"Use --format {'|'.join(FORMATS)}.")
+    with session.explained():
+        _write(session, session.checked(text), format_, output)
+
+
+def _sql(sql: str | None, file: IO[str] | None) -> str:
+    if file is not None:
+        return file.read()
+    if sql == "-" or (sql is None and not sys.stdin.isatty()):
+        return sys.stdin.read()
+    if sql is None:
+        raise QueryError("no SQL given", hint='Type: lakehouse query "select ...", or -f FILE.')
+    return sql
+
+
+def _write(session: "Session", sql: str, format_: str, output: Path | None) -> None:
+    if output is None:
+        if format_ == "parquet":
+            raise QueryError("Parquet goes to a file", hint="Say where to: -o FILE.parquet.")
+        _print(session, sql, format_, sys.stdout)
+        return
+    temporary = output.with_name(f".{output.name}.tmp")
+    try:
+        if format_ == "parquet":
+            import pyarrow.parquet as pq
+
+            pq.write_table(session.connection.sql(sql).to_arrow_table(), temporary, compression="zstd")
+        else:
+            with temporary.open("w", encoding="utf-8", newline="") as sink:
+                _print(session, sql, format_, sink)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _print(session: "Session", sql: str, format_: str, sink: IO[str]) -> None:
+    if format_ == "table":
+        sink.write(_box(session.connection.sql(sql)))
+    elif format_ == "csv":
+        import csv
+
+        writer = csv.writer(sink, lineterminator="\n")
+        result = session.connection.execute(sql)
+        writer.writerow([column[0] for column in result.description])
+        for rows in _batches(result):
+            writer.writerows(rows)
+    else:
+        _print_json(session, sql, sink, lines=format_ == "jsonl")
+
+
+def _print_json(session: "Session", sql: str, sink: IO[str], *, lines: bool) -> None:
+    """Objects as DuckDB renders them: values keep their JSON types, JSON columns stay JSON."""
+    before = "" if lines else "["
+    for rows in _batches(session.connection.execute(_as_json(session, sql))):
+        for (text,) in rows:
+            sink.write(f"{before}{text}\n")
+            before = "" if lines else ","
+    if not lines:
+        sink.write("[]\n" if before == "[" else "]\n")
+
+
+def _as_json(session: "Session", sql: str) -> str:
+    relation = session.connection.sql(sql)
+    fields = []
+    for at, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
+        value = f"c{at}"
+        if str(kind) in ("FLOAT", "DOUBLE"):  # JSON has neither NaN nor infinity
+            value = f"CASE WHEN isfinite(c{at}) THEN c{at} END"
+        elif str(kind) == "TIMESTAMP WITH TIME ZONE":
+            value = f"strftime(c{at} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')"
+        fields.append("'" + name.replace("'", "''") + f"', {value}")
+    names = ", ".join(f"c{at}" for at in range(len(fields)))
+    return f"SELECT json_object({', '.join(fields)})::VARCHAR FROM (\n{sql}\n) AS q({names})"
+
+
+def _batches(result: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ...]]]:
+    while rows := result.fetchmany(10_000):
+        yield rows
+
+
+def _box(relation: "duckdb.DuckDBPyRelation") -> str:
+    """DuckDB's own drawing of a result, as wide as the terminal."""
+    import contextlib
+    import io
+    import shutil
+
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink):
+        relation.show(max_width=shutil.get_terminal_size((120, 40)).columns, max_rows=100)
+    return sink.getvalue().rstrip("\n") + "\n"

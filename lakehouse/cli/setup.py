@@ -1,0 +1,89 @@
+"""`lakehouse init`: a project of one's own."""
+
+from pathlib import Path
+
+import click
+
+from lakehouse.errors import UserError
+
+_CONFIG = """\
+[project]
+name = "{name}"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["lakehouse"]
+
+[tool.lakehouse]
+lake = "lake"              # a folder, or a bucket: gs://my-bucket/lake
+
+[tool.lakehouse.gates]
+max_drop = 0.5             # a snapshot that loses more than half of its rows goes to quarantine
+
+# [tool.lakehouse.sources.prices.gates]
+# allow_empty = true       # limits of one source
+"""
+
+_IGNORE = """\
+/lake/
+/lakehouse.duckdb*
+.dlt-work/
+.venv/
+__pycache__/
+"""
+
+_EXAMPLE = '''\
+"""An example to copy: rename this file to NAME.py and the function below to NAME.
+
+Source: what is scraped. URL: where. Licence: of the data. Cadence: how often it changes.
+Then: lakehouse ingest NAME ; lakehouse query "select * from NAME.stations"
+"""
+
+import dlt
+import httpx
+
+
+@dlt.resource(write_disposition="replace", primary_key="id")
+def stations(url: str = "https://example.org/stations.json"):
+    """All stations, as one full snapshot: the lake keeps what appeared, changed and disappeared."""
+    answer = httpx.get(url, timeout=30, follow_redirects=True)
+    answer.raise_for_status()
+    yield answer.json()
+
+
+@dlt.source
+def NAME():
+    return stations
+'''
+
+_MODELS = """\
+-- One SELECT a file over the tables of the lake; the file's name is the model's.
+"""
+
+
+@click.command("init")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+def init_command(folder: Path) -> None:
+    """Make a project of one's own in FOLDER: configuration, ingest/sources/, models/, .gitignore."""
+    from lakehouse.lake import Lake
+    from lakehouse.project import CONFIG, find_project
+
+    config = folder / CONFIG
+    if config.exists():
+        raise UserError(
+            f"{config}: is there already",
+            hint='Add to it, to make this folder a project:\n  [tool.lakehouse]\n  lake = "lake"',
+        )
+    name = folder.resolve().name.lower().replace(" ", "-") or "lake"
+    files = {
+        config: _CONFIG.format(name=name),
+        folder / ".gitignore": _IGNORE,
+        folder / "ingest" / "sources" / "_example.py": _EXAMPLE,
+        folder / "models" / "README": _MODELS,
+    }
+    for path, content in files.items():
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+    Lake.create(find_project(folder).place)
+    click.echo(f"{folder.resolve()}: a new project with an empty lake")
+    click.echo("Next: copy ingest/sources/_example.py, edit it, then `lakehouse ingest`.")

@@ -1,0 +1,179 @@
+"""`lakehouse log`, `tables` and `show`: what is in the lake."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lakehouse.cli import lake_option
+from lakehouse.cli.context import open_lake, print_json, print_table, size
+from lakehouse.core.moments import render
+
+if TYPE_CHECKING:
+    from lakehouse.core.commit import Commit
+    from lakehouse.core.log import Log, TableLog
+    from lakehouse.lake import Lake
+
+
+@click.command("log")
+@click.argument("source", required=False)
+@click.option("-n", "--last", type=int, default=20, show_default=True, help="How many; 0 for all.")
+@click.option("--failed", is_flag=True, help="Only observations that yielded no data.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the commits as they are recorded.")
+@lake_option
+@click.pass_context
+def log_command(ctx: click.Context, source: str | None, last: int, failed: bool, as_json: bool) -> None:
+    """List the loads of the sources, the newest last."""
+    lake = open_lake(ctx)
+    logs = _logs(lake, source)
+    found = sorted((c for log in logs for c in log.commits), key=lambda c: (c.committed_at, c.source, c.seq))
+    found = [c for c in found if not failed or c.outcome == "failed"]
+    found = found[-last:] if last else found
+    if as_json:
+        print_json([c.record | {"digest": c.digest, "outcome": c.outcome} for c in found])
+        return
+    print_table(
+        ["source", "load", "observed (UTC)", "outcome", "what changed"],
+        [(c.source, c.seq, f"{c.observed_at:%Y-%m-%d %H:%M:%S}", c.outcome, story(c)) for c in found],
+        right=("load",),
+    )
+
+
+@click.command("tables")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def tables_command(ctx: click.Context, as_json: bool) -> None:
+    """List the tables."""
+    lake = open_lake(ctx)
+    found = [_about(log, table) for log in _logs(lake, None) for table in log.tables.values()]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["table", "rows", "loads", "disposition", "key", "size", "newest (UTC)"],
+        [
+            (
+                t["table"],
+                f"{t['rows']:,}",
+                t["loads"],
+                t["disposition"],
+                ", ".join(t["key"]),
+                size(t["size_bytes"]),
+                t["effective_at"][:19].replace("T", " "),
+            )
+            for t in found
+        ],
+        right=("rows", "loads", "size"),
+    )
+
+
+@click.command("show")
+@click.argument("table")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
+    """Show one table (SOURCE.TABLE): columns over time, rows, files, loads."""
+    log, name = open_lake(ctx).table(table)
+    found = _about(log, log.tables[name]) | {"columns": _columns(log.tables[name])}
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found['table']}: {found['rows']:,} rows, {found['disposition']}", nl=False)
+    click.echo(f", key {', '.join(found['key'])}" if found["key"] else ", no key")
+    click.echo(
+        f"loads {found['first_seq']} to {found['last_seq']} ({found['loads']} touched it), "
+        f"{found['files']} files, {size(found['size_bytes'])}\n"
+    )
+    print_table(
+        ["column", "type", "first load", "last load", "types over time"],
+        [
+            (c["name"], _type(c["type"]), c["first_seq"], c["last_seq"], _changes(c["types"]))
+            for c in found["columns"]
+        ],
+        right=("first load", "last load"),
+    )
+
+
+def _logs(lake: "Lake", source: str | None) -> list["Log"]:
+    from lakehouse.duck.catalog import read_logs
+    from lakehouse.errors import NotFoundError
+
+    if source is not None:
+        if source not in lake.sources():
+            raise NotFoundError(
+                f"there is no source {source!r}", hint=f"Sources: {', '.join(lake.sources()) or 'none yet'}."
+            )
+        return [lake.log(source)]
+    logs, broken = read_logs(lake)
+    for trouble in broken.values():
+        click.echo(f"warning: {trouble}", err=True)
+    return list(logs.values())
+
+
+def story(commit: "Commit") -> str:
+    """What a load changed, in a few words."""
+    if commit.failure is not None:
+        return commit.failure
+    pieces = []
+    for name, change in commit.tables.items():
+        signs = (
+            ("+", change.counts.get("appeared", 0) + change.counts.get("appended", 0)),
+            ("~", change.counts.get("changed", 0)),
+            ("-", change.counts.get("disappeared", 0)),
+        )
+        said = " ".join(f"{sign}{n:,}" for sign, n in signs if n)
+        if not said and change.base:
+            said = "new snapshot"
+        if said:
+            pieces.append(f"{name} {said} ({change.counts.get('rows', 0):,} rows)")
+    pieces += [f"{table}: {d['rows']} rows discarded" for table, d in commit.discarded.items()]
+    return "; ".join(pieces) or "nothing new"
+
+
+def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
+    sizes = {part.path: part.size_bytes for _, change in table.changes for part in change.parts}
+    return {
+        "table": f"{log.source}.{table.name}",
+        "rows": table.last.counts.get("rows", 0),
+        "disposition": table.last.disposition,
+        "key": list(table.eras[-1].key),
+        "loads": len(table.changes),
+        "first_seq": table.changes[0][0],
+        "last_seq": table.changes[-1][0],
+        "files": len(sizes),
+        "size_bytes": sum(sizes.values()),
+        "effective_at": render(log.commits[table.changes[-1][0] - 1].effective_at),
+    }
+
+
+def _columns(table: "TableLog") -> list[dict[str, Any]]:
+    """Each column with the loads it was in, and the types it had from which load on."""
+    found: dict[str, dict[str, Any]] = {
+        c.name: {"name": c.name, "type": c.type, "source_name": c.source_name, "types": []}
+        for c in table.columns
+    }
+    before = None
+    for seq, change in table.changes:
+        if change.columns is not before:
+            for column in change.columns:
+                types = found[column.name]["types"]
+                if not types or types[-1]["type"] != column.type:
+                    types.append({"from_seq": seq, "type": column.type})
+            before = change.columns
+        for column in change.columns:
+            found[column.name].setdefault("first_seq", seq)
+            found[column.name]["last_seq"] = seq
+    return list(found.values())
+
+
+def _type(kind: Any) -> str:
+    if isinstance(kind, str):
+        return kind
+    if "list" in kind:
+        return f"list<{_type(kind['list'])}>"
+    return f"struct<{', '.join(f'{n}: {_type(t)}' for n, t in kind['struct'].items())}>"
+
+
+def _changes(types: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{_type(t['type'])} from {t['from_seq']}" for t in types) if len(types) > 1 else ""

@@ -1,0 +1,78 @@
+"""`lakehouse refresh`, `verify` and `doctor`: keeping a lake well."""
+
+import click
+
+from lakehouse.cli import lake_option
+from lakehouse.cli.context import open_lake, print_json, print_table, size
+
+
+@click.command("refresh")
+@lake_option
+@click.pass_context
+def refresh_command(ctx: click.Context) -> None:
+    """Write lakehouse.duckdb anew from the logs. It is derived: it may be deleted at any time."""
+    from lakehouse.duck.session import catalog_path, refresh
+
+    lake = open_lake(ctx)
+    broken = refresh(lake, force=True)
+    for trouble in broken.values():
+        click.echo(f"warning: {trouble}", err=True)
+    click.echo(f"{catalog_path(lake) or lake.url}: views over {len(lake.sources()) - len(broken)} sources")
+
+
+@click.command("verify")
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> None:
+    """Check every digest, every chain and the order of writing. Exits with 4 if anything is wrong."""
+    from lakehouse.cli.progress import bar
+    from lakehouse.verify import verify
+
+    lake = open_lake(ctx)
+    with bar("verifying", "files") as progress:
+        report = verify(lake, source, progress=progress)
+    if as_json:
+        print_json(
+            {
+                "ok": not report.errors,
+                "sources": report.sources,
+                "files": report.files,
+                "size_bytes": report.size_bytes,
+                "errors": [
+                    {"kind": type(e).__name__, "message": e.message, "hint": e.hint} for e in report.errors
+                ],
+                "orphans": report.orphans,
+            }
+        )
+    else:
+        for error in report.errors:
+            click.echo(click.style(f"{type(error).__name__}: ", fg="red") + str(error))
+        commits = sum(report.sources.values())
+        click.echo(
+            f"{commits:,} commits of {len(report.sources)} sources, {report.files:,} files, "
+            f"{size(report.size_bytes)}: " + (f"{len(report.errors)} errors" if report.errors else "all as committed")
+        )
+        if report.orphans:
+            click.echo(f"{len(report.orphans)} files that no commit names (left by runs that died; harmless)")
+    if report.errors:
+        ctx.exit(4)
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def doctor_command(ctx: click.Context, as_json: bool) -> None:
+    """Say what is installed, what is reachable, and what to do."""
+    from lakehouse.doctor import examine
+
+    findings = examine(ctx.obj)
+    if as_json:
+        print_json([{"what": f.what, "ok": f.ok, "found": f.found, "do": f.do} for f in findings])
+    else:
+        marks = {True: "ok", False: "NO", None: "-"}
+        print_table(["", "what", "found", "what to do"], [(marks[f.ok], f.what, f.found, f.do) for f in findings])
+    if any(f.ok is False for f in findings):
+        ctx.exit(6)

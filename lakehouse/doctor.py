@@ -1,0 +1,130 @@
+"""Doctor: what is installed, what is reachable, whether the lake is in order, and what to do."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from lakehouse.errors import LakehouseError, NoLakeError
+
+_NEEDED = ("duckdb", "pyarrow", "polars", "dlt", "fsspec", "click", "rich")
+_EXTRAS = {"gcsfs": "gcs", "s3fs": "s3"}
+_LITTLE_SPACE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: The thing.
+        ok: True or False; None for something optional that is not there.
+        found: What was found.
+        do: What to do about it; empty for nothing.
+    """
+
+    what: str
+    ok: bool | None
+    found: str
+    do: str = ""
+
+
+def examine(place: str | None = None) -> list[Finding]:
+    """Look at everything that the work depends on.
+
+    Args:
+        place: Path or URL of the lake; the project's own when None.
+    """
+    return [*_packages(), *_project_and_lake(place)]
+
+
+def _packages() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield Finding(what="python", ok=fits, found=version, do="" if fits else "Use Python 3.11 to 3.13.")
+    for name in _NEEDED:
+        found = _version(name)
+        yield Finding(
+            what=name, ok=bool(found), found=found or "not installed", do="" if found else "Run: uv sync"
+        )
+    for name, extra in _EXTRAS.items():
+        found = _version(name)
+        hint = "" if found else f"For such buckets: pip install 'lakehouse[{extra}]'"
+        yield Finding(what=f"{name} (optional)", ok=True if found else None, found=found or "not installed", do=hint)
+    git = shutil.which("git")
+    yield Finding(
+        what="git", ok=True if git else None, found=git or "not found", do="" if git else "Install it to import histories."
+    )
+
+
+def _project_and_lake(place: str | None) -> Iterator[Finding]:
+    from lakehouse.project import find_project
+
+    if place is None:
+        try:
+            project = find_project()
+        except LakehouseError as error:
+            yield Finding(what="project", ok=False, found=error.message, do=error.hint)
+            return
+        yield Finding(what="project", ok=True, found=str(project.root))
+        place = project.place
+    yield from _lake(place)
+
+
+def _lake(place: str) -> Iterator[Finding]:
+    from lakehouse.duck.session import catalog_path, is_current
+    from lakehouse.lake import Lake
+    from lakehouse.quarantine import listed
+
+    try:
+        lake = Lake.open(place)
+    except NoLakeError:
+        yield Finding(what="lake", ok=None, found=f"none yet at {place}", do="Run: lakehouse ingest")
+        return
+    except Exception as error:  # noqa: BLE001 - whatever a store answers is what is to be told
+        yield Finding(what="lake", ok=False, found=f"{place}: {error}", do="Check the path or URL and the rights.")
+        return
+    yield Finding(what="lake", ok=True, found=lake.url)
+    for source in lake.sources():
+        try:
+            log = lake.log(source)
+        except LakehouseError as error:
+            yield Finding(what=f"source {source}", ok=False, found=str(error).splitlines()[0], do="Run: lakehouse verify")
+            continue
+        newest = f", newest {log.commits[-1].observed_at:%Y-%m-%d %H:%M}Z" if log.head else ""
+        yield Finding(what=f"source {source}", ok=True, found=f"{log.head:,} loads{newest}")
+    catalog = catalog_path(lake)
+    if catalog is not None:
+        current = is_current(lake, catalog)
+        found = f"{catalog} is {'current' if current else 'out of date'}"
+        yield Finding(what="catalog", ok=True if current else None, found=found, do="" if current else "Run: lakehouse refresh")
+        yield _space(Path(lake.url))
+    waiting = len(listed(lake))
+    yield Finding(
+        what="quarantine",
+        ok=True if not waiting else None,
+        found=f"{waiting} loads",
+        do="Look: lakehouse quarantine list" if waiting else "",
+    )
+
+
+def _space(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    writable = os.access(folder, os.W_OK)
+    enough = free > _LITTLE_SPACE_BYTES
+    return Finding(
+        what="disk",
+        ok=writable and enough,
+        found=f"{free / 1e9:.1f} GB free" + ("" if writable else ", not writable"),
+        do="" if writable and enough else "Free some space, or give yourself the right to write.",
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

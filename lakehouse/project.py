@@ -1,0 +1,118 @@
+"""The project: where the lake, the scrapers and the settings are, found upwards from a folder.
+
+A project is a folder whose `pyproject.toml` has a `[tool.lakehouse]` table. All commands work from
+anywhere inside it.
+"""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lakehouse.core.gates import Gates
+from lakehouse.errors import NoProjectError, UserError
+
+CONFIG = "pyproject.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project and its settings.
+
+    Attributes:
+        root: Its folder.
+        lake: Path or URL of its lake; a relative path is below the root.
+        gates: Limits for all sources.
+        source_gates: Limits that differ, by source.
+    """
+
+    root: Path
+    lake: str
+    gates: Gates = field(default_factory=Gates)
+    source_gates: dict[str, Gates] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Where the lake is: an absolute path, or a URL."""
+        return self.lake if "://" in self.lake else str(self.root / self.lake)
+
+    @property
+    def sources(self) -> Path:
+        """The folder of scrapers, one a file."""
+        return self.root / "ingest" / "sources"
+
+    @property
+    def work(self) -> Path:
+        """Working directories of pipelines; may be deleted at any time."""
+        return self.root / ".dlt-work"
+
+    def gates_of(self, source: str) -> Gates:
+        """The limits that a source's loads are held to."""
+        return self.source_gates.get(source, self.gates)
+
+
+def find_project(start: Path | None = None) -> Project:
+    """The project that a folder lies in.
+
+    Args:
+        start: Where to look from; the current folder by default.
+
+    Raises:
+        NoProjectError: Neither the folder nor one above it is a project.
+        UserError: The settings are wrong.
+    """
+    at = (start or Path.cwd()).resolve()
+    for folder in (at, *at.parents):
+        settings = _settings(folder / CONFIG)
+        if settings is not None:
+            return _project(folder, settings)
+    raise NoProjectError(
+        f"{at}: no lakehouse project here or above (no {CONFIG} with a [tool.lakehouse] table)",
+        hint="Make one with `lakehouse init DIR`, or name a lake with --lake PATH|URL.",
+    )
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        tool = tomllib.loads(text.decode()).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid TOML ({error})", hint="Mend that line.") from error
+    found = tool.get("lakehouse")
+    return found if isinstance(found, dict) else None
+
+
+def _project(root: Path, settings: dict[str, Any]) -> Project:
+    known = {"lake", "gates", "sources"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(
+            f"{root / CONFIG}: [tool.lakehouse] has the unknown setting {unknown[0]!r}",
+            hint=f"Known settings: {', '.join(sorted(known))}.",
+        )
+    general = settings.get("gates", {})
+    sources = settings.get("sources", {})
+    return Project(
+        root=root,
+        lake=str(settings.get("lake", "lake")),
+        gates=_gates(root, "gates", general),
+        source_gates={
+            name: _gates(root, f"sources.{name}.gates", general | about["gates"])
+            for name, about in sources.items()
+            if "gates" in about
+        },
+    )
+
+
+def _gates(root: Path, where: str, values: dict[str, Any]) -> Gates:
+    known = {f.name for f in fields(Gates)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UserError(
+            f"{root / CONFIG}: [tool.lakehouse.{where}] has the unknown gate {unknown[0]!r}",
+            hint=f"Known gates: {', '.join(sorted(known))}.",
+        )
+    return Gates(**values)

@@ -1,0 +1,47 @@
+"""What the fault tests share: small lakes in temporary folders, and the helper modules beside this file."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Test modules are imported without a package, so their neighbours have to be found by path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_audit import copied
+from fault_scenarios import SCENARIOS, Scenario, grown
+
+from lakehouse.provenance import produced_by
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_provenance() -> None:
+    """Ask git once, here: children of a fork then find the answer and start no process of their own."""
+    produced_by()
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each scenario a lake before its load, made once; never written to after that."""
+    folder = tmp_path_factory.mktemp("templates")
+    return {name: grown(folder / name / "lake", scenario) for name, scenario in SCENARIOS.items()}
+
+
+@pytest.fixture
+def fresh(templates: dict[str, Path], tmp_path: Path) -> Callable[[Scenario], Path]:
+    """Makes a new copy of a scenario's lake."""
+    made = 0
+
+    def make(scenario: Scenario) -> Path:
+        nonlocal made
+        made += 1
+        return copied(templates[scenario.name], tmp_path / str(made) / "lake")
+
+    return make
+
+
+@pytest.fixture
+def three_loads(tmp_path: Path) -> Path:
+    """A lake with three loads of the source `shop` and two of `news`, without any catalog."""
+    return grown(tmp_path / "three" / "lake", SCENARIOS["several"], loads=3)
