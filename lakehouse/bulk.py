@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
-from lakehouse.change import State
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit, Part, TableChange
 from lakehouse.core.log import Log, TableLog
 from lakehouse.core.types import Column, Type, distinct_names, unify
 from lakehouse.errors import ContentionError, UserError
+from lakehouse.loading import state_of
 from lakehouse.parquet.arrow import widen
 from lakehouse.parquet.digest import combine, row_hashes
 from lakehouse.parquet.infer import canonical, column_to_array, infer_type, json_array
@@ -428,7 +428,7 @@ class BulkLoad:
         self._state = {k: _Kept(raw=b"", canon=self._canon(g), rows=len(g)) for k, g in groups.items()}
 
     def _current(self, table: TableLog) -> list[Row]:
-        state = State(table, self.lake.reader, self.lake.locate)
+        state = state_of(self.lake, self._log, table.name)
         rows = state.fetch(state.sql(table.columns), table.columns)
         texts = {c.name for c in table.columns if c.type == "json"}
         names = {c.name: c.source_name or c.name for c in table.columns}

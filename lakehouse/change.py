@@ -13,7 +13,7 @@ import pyarrow as pa
 from lakehouse.core.gates import SnapshotFigures
 from lakehouse.core.log import TableLog
 from lakehouse.core.types import Column, distinct_names, merge_columns, unify
-from lakehouse.duck.sql import duck_type, quote, state_now, widened
+from lakehouse.duck.sql import KeptState, duck_type, quote, state_now, widened
 from lakehouse.errors import SchemaError
 from lakehouse.parquet.arrow import from_duck, normalize, physical, widen
 from lakehouse.parquet.digest import digest_rows, row_hashes
@@ -77,6 +77,7 @@ class State:
         table: The table's log; None before its first load.
         connection: Gives a DuckDB connection that can open the table's parts.
         locate: From the key of a part to what DuckDB opens.
+        kept: A derived file to start from, instead of from the first part.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class State:
         table: TableLog | None,
         connection: "Callable[[], duckdb.DuckDBPyConnection]",
         locate: Callable[[str], str],
+        kept: KeptState | None = None,
     ) -> None:
         self.table = table
+        self.kept = kept
         self._connection = connection
         self._locate = locate
 
@@ -125,7 +128,7 @@ class State:
         if self.table is None:
             names = ", ".join(f"NULL::{duck_type(c.type)} AS {quote(c.name)}" for c in columns)
             return f"SELECT {names} WHERE false"
-        return state_now(self.table, columns, locate=self._locate)
+        return state_now(self.table, columns, locate=self._locate, kept=self.kept)
 
     def fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
         """The result of a query over the state and some Arrow tables, in the format's types."""

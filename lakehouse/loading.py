@@ -4,6 +4,7 @@ Publishing is optimistic. Parts are written first, then the commit, created only
 loses that race works the change out again on top of the winner's.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -13,15 +14,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
+import duckdb
 import pyarrow as pa
 
+from lakehouse import kept
 from lakehouse.change import DISPOSITIONS, Change, State, Write, work_out
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit, Part, TableChange
 from lakehouse.core.gates import Gates, refusals
 from lakehouse.core.log import Log
-from lakehouse.errors import ContentionError, QuarantinedError, SchemaError
+from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, QuarantinedError, SchemaError
 from lakehouse.parquet.arrow import to_table
 from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
@@ -144,7 +147,15 @@ class Load:
             if known is not None:
                 self.commit = known
                 return known
-            commit = self._next(log)
+            try:
+                commit = self._next(log)
+            except duckdb.Error as error:
+                if kept.forget(self.lake.store, self.source):
+                    continue  # a kept state may be damaged: it is derived, so do without
+                raise IntegrityError(
+                    f"{self.source}: its current state cannot be read ({error})",
+                    hint="Nothing was published. Run `lakehouse verify` to see what is missing or damaged.",
+                ) from error
             line = commits.lines([commit], prev=log.digest)
             key = layout.log_key(self.source, commit.seq)
             try:
@@ -155,6 +166,7 @@ class Load:
                     continue
             # Not read back: it is published, and an error now would say otherwise.
             self.commit = commits.parse_file(line, key=key, source=self.source)[0]
+            self._keep_states()
             return self.commit
         msg = f"{self.source}: lost {ATTEMPTS} races for the next commit; nothing was published"
         raise ContentionError(msg, hint="Stop the other writers of this source, then run it again.")
@@ -206,7 +218,15 @@ class Load:
             if known != table and known.lower() == table.lower():
                 msg = f"{self.source}: table {table!r} differs from {known!r} only in case"
                 raise SchemaError(msg, hint=f"Write to {known!r}, or choose another name.")
-        return State(log.tables.get(table), self.lake.reader, self.lake.locate)
+        return state_of(self.lake, log, table)
+
+    def _keep_states(self) -> None:
+        """Keep the states of keyed tables. The load is published: nothing that fails here counts."""
+        with contextlib.suppress(LakehouseError):
+            log = self.lake.log(self.source)
+            for name, write in self._writes.items():
+                if write.key:
+                    kept.keep(self.lake.store, log, name, state_of(self.lake, log, name))
 
     def _stored(self, table: str, change: Change, seq: int) -> TableChange:
         write = self._writes[table]
@@ -236,6 +256,12 @@ class Load:
             return self.lake.store.get(layout.log_key(self.source, seq)) == line
         except Absent:
             return False
+
+
+def state_of(lake: "Lake", log: Log, table: str) -> State:
+    """The state of a table at the end of a log."""
+    start = kept.newest(lake.store, log, table)
+    return State(log.tables.get(table), lake.reader, lake.locate, start)
 
 
 def _names(given: Sequence[str] | str) -> tuple[str, ...]:

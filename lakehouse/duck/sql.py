@@ -5,6 +5,7 @@ files to find out what is in them; each group is brought to the one type a colum
 """
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from collections.abc import Callable, Mapping, Sequence
 
 from lakehouse.core.commit import TableChange
@@ -22,6 +23,21 @@ _DUCK = {
 
 SEQ, DELETED = "_lake_seq", "_lake_deleted"
 _WHOLE_BELOW = "9223372036854775808"  # floats below it that are whole are written as integers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptState:
+    """The rows of a keyed table as of a load, in one derived file; see `lakehouse.kept`.
+
+    Attributes:
+        seq: The load.
+        path: Key of the file.
+        columns: The columns that lie in it, in the types that the history had until then.
+    """
+
+    seq: int
+    path: str
+    columns: tuple[Column, ...]
 
 
 def quote(name: str) -> str:
@@ -178,11 +194,21 @@ def _picked(columns: Sequence[Column]) -> str:
     return ", ".join(f"_lake_v.{quote(column.name)}" for column in columns) or "NULL::VARCHAR AS _lake_no_columns"
 
 
-def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str]) -> str:
-    """A SELECT of a table's rows at the end of its log."""
+def state_now(
+    table: TableLog,
+    columns: Sequence[Column],
+    *,
+    locate: Callable[[str], str],
+    kept: KeptState | None = None,
+) -> str:
+    """A SELECT of a table's rows at the end of its log; from a kept state on, if there is one."""
     era = table.eras[-1]
     changes = table.changes_at(table.changes[-1][0])
+    if kept is not None:
+        changes = tuple(c for c in changes if c[0] > kept.seq)
     rows = scan(table, columns, changes, locate=locate, keyed=bool(era.key))
+    if kept is not None:
+        rows += "\nUNION ALL\n" + _scan_group([locate(kept.path)], kept.columns, columns, keyed=True)
     # A part of many loads may hold rows from before the era.
     return state(rows, columns, era.key, f"{SEQ} >= {era.first}")
 

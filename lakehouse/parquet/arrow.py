@@ -270,6 +270,7 @@ def from_duck(table: pa.Table, columns: Iterable[Column]) -> pa.Table:
         elif want == JSON:
             arrays.append(pa.ExtensionArray.from_storage(JSON, have.cast(pa.string())))
         else:
+            want = _with_types_for_nulls(want)
             arrays.append(have if have.type == want else have.cast(want))
         names.append(column.name)
     return pa.table(arrays, names=names)

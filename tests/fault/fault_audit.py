@@ -4,7 +4,9 @@ It shares no code with `lakehouse` beyond the format's document, and asserts tha
 sound: no gap, a whole chain, and every named file with its digest. One commit a log file only.
 """
 
+import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -98,12 +100,17 @@ def _after(root: Path, history: History, rows: list[Row], change: dict[str, Any]
         assert len(data) == part["size_bytes"], part
         assert hashlib.sha256(data).hexdigest() == part["sha256"], part
         history.files.add(part["path"])
-        found = pq.ParquetFile(root / part["path"]).read().to_pylist()
-        added += [row for row in found if row["_lake_seq"] == seq]
+        added += [row for row in _rows(data) if row["_lake_seq"] == seq]
     if key:
         touched = {tuple(row[k] for k in key) for row in added}
         kept = [row for row in kept if tuple(row.get(k) for k in key) not in touched]
     return tidy([*kept, *(row for row in added if not row.get("_lake_deleted"))])
+
+
+@functools.cache
+def _rows(data: bytes) -> list[Row]:
+    rows: list[Row] = pq.ParquetFile(io.BytesIO(data)).read().to_pylist()
+    return rows
 
 
 def _walk(root: Path) -> set[str]:

@@ -204,7 +204,7 @@ def _through_the_catalog(root: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", WORK)
-@pytest.mark.parametrize(("processes", "loads"), [(2, 6), (8, 3), pytest.param(8, 40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("processes", "loads"), [(2, 5), (8, 2), pytest.param(8, 40, marks=pytest.mark.soak)])
 def test_loads_of_one_source_at_once_end_as_if_one_after_the_other(
     processes: int, loads: int, name: str, race: Race
 ) -> None:

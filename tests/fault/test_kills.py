@@ -83,9 +83,10 @@ def test_killed_at_any_store_operation_a_load_is_there_once_after_the_next_run(
     assert _counted(case) >= (1 if phase != "before" else 4)
 
 
-@pytest.mark.parametrize("phase", ["before", pytest.param("middle", marks=pytest.mark.soak), "after"])
-def test_the_same_holds_for_a_lake_in_a_bucket(phase: str, fresh: Fresh) -> None:
-    matrix = Matrix(SCENARIOS["replace"], fresh)
+@pytest.mark.parametrize("phase", ["before", "middle", "after"])
+@pytest.mark.parametrize("name", ["append", pytest.param("several", marks=pytest.mark.soak)])
+def test_the_same_holds_for_a_lake_in_a_bucket(name: str, phase: str, fresh: Fresh) -> None:
+    matrix = Matrix(SCENARIOS[name], fresh)
 
     def case(n: int) -> bool:
         def run(root: Path) -> bool:

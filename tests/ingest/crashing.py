@@ -212,6 +212,8 @@ def _try(case: str, number: int, before: Path, folder: Path) -> str:
 
 def main(folder: Path, number: int, cases: list[str]) -> None:
     """Try the cases, one after the other."""
+    warm = dlt.resource([{"id": 1}], name="warm")  # so that it is not each forked process that gets warm
+    run_source(Lake.create(folder / "warm"), warm, name="warm", pipelines_dir=folder / "dlt")
     before = folder / "before"
     before.mkdir()
 
