@@ -44,6 +44,7 @@ from dlt.extract.validation import PydanticValidator  # noqa: E402
 from dlt.normalize.items_normalizers import JsonLItemsNormalizer  # noqa: E402
 
 from ingest.discards import DiscardFile  # noqa: E402
+from ingest.links import link_columns  # noqa: E402
 
 NATIVE_NESTING = 0  # levels of nested values that become child tables, where the source does not say
 _OBSERVED_AT: ContextVar[datetime | None] = ContextVar("observed_at", default=None)
@@ -186,15 +187,28 @@ class RecordingNormalizer(JsonLItemsNormalizer):
             self._dropped.clear()
 
     def _watched(self, rows: Any, item: Any) -> Iterator[Any]:
+        """The rows of an item; what a contract drops is kept, with the rows below it."""
         self._item = item
+        names = link_columns(self.schema)
+        below: dict[Any, str] = {}  # ids of dropped child rows, and why they were
         descend: bool | None = None
         try:
             while True:
                 found = rows.send(descend)
-                descend = yield found
-                table = found[0][0]
-                if descend is False and table in self._filtered_tables:
-                    self._dropped.append((table, "schema contract: new table", self._whole(table, found[1])))
+                table, row = found[0][0], found[1]
+                row_id, known = row.get(names.row), len(self._dropped)
+                reason = below.get(row.get(names.parent))
+                if reason is not None:
+                    self._dropped.append((table, reason, dict(row)))
+                else:
+                    descend = yield found
+                    if descend is False and table in self._filtered_tables:
+                        self._dropped.append((table, "schema contract: new table", self._whole(table, row)))
+                    if descend is False and table != self._root and len(self._dropped) > known:
+                        reason = self._dropped[-1][1]
+                if reason is not None:
+                    below[row_id] = reason
+                    descend = True
         except StopIteration:
             return
 

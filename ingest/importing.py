@@ -30,6 +30,8 @@ from lakehouse.errors import UserError
 
 Progress = Callable[[int, int], None]
 
+_REWRITTEN = "The history was rewritten. Import it whole into a new source: --source NAME."
+
 
 @dataclass(slots=True, kw_only=True)
 class ImportResult:
@@ -155,11 +157,19 @@ def _new_versions(log: Log, versions: Sequence[Version], table: str) -> list[Ver
         )
     if True in known[known.index(False) :]:
         at = known.index(False) + 1
-        raise UserError(
-            f"source {log.source}: version {at} of the history is new, but later ones were imported already",
-            hint="The history was rewritten. Import it whole into a new source: --source NAME.",
-        )
+        trouble = f"version {at} of the history is new, but later ones were imported already"
+        raise UserError(f"source {log.source}: {trouble}", hint=_REWRITTEN)
+    _refuse_other_end(log, versions, table, any_known=any(known))
     return new
+
+
+def _refuse_other_end(log: Log, versions: Sequence[Version], table: str, *, any_known: bool) -> None:
+    """New versions go on top of the newest one that was imported; it has to be in the history still."""
+    imported = [c for c in log.commits if c.load_id.startswith(f"{table}@")]
+    if any_known and imported[-1].load_id not in {_load_id(version, table) for version in versions}:
+        newest = f"load {imported[-1].seq} ({imported[-1].load_id.partition('@')[2][:40]})"
+        trouble = f"{newest} was imported, but is not in this history, which goes on in another way"
+        raise UserError(f"source {log.source}: {trouble}", hint=_REWRITTEN)
 
 
 def _load_id(version: Version, table: str) -> str:
@@ -212,7 +222,8 @@ def _observe(
     except ParseFailure as error:
         load.fail(error.reason, **about)
         return error.reason
-    return load.observe(found, **about)
+    load.observe(found, **about)
+    return None
 
 
 def _response(version: Version, raw: bytes) -> dict[str, Any]:

@@ -197,17 +197,21 @@ class _Chain:
         )
 
     def _write_child(self, name: str, rows: pa.Table, touched: Sequence[str]) -> Write:
-        merge = self._disposition == "merge"
-        brought = set(rows.column(self._links.root).to_pylist())
-        gone = [root for root in dict.fromkeys(touched) if root not in brought] if merge else []
+        root = self._links.root
+        grouped = self._disposition == "merge" or bool(self._key)
+        if self._disposition == "replace" and self._key:
+            # The same as a snapshot; but that all children go is no reason for a gate to refuse it.
+            before = self._current(name, [root])
+            touched = [] if before is None else before.column(root).to_pylist()
+        brought = set(rows.column(root).to_pylist())
+        gone = [one for one in dict.fromkeys(touched) if one not in brought] if grouped else []
         return Write(
             table=name,
             rows=rows,
-            disposition=self._disposition,
-            primary_key=[self._links.row] if self._key and not merge else (),
-            merge_key=[self._links.root] if merge else (),
+            disposition="merge" if grouped else self._disposition,
+            merge_key=[root] if grouped else (),
             volatile=_volatile(self._tables[name]),
-            deletes=pa.table({self._links.root: pa.array(gone, type=pa.string())}) if gone else None,
+            deletes=pa.table({root: pa.array(gone, type=pa.string())}) if gone else None,
         )
 
     def _rows(self, name: str) -> pa.Table:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FLUSH_ROWS = 200_000
 FLUSH_COMMITS = 4_096
+_UNKNOWN = b"\0"  # in the place of the bytes of rows that were read back; no rows have these
 
 Row = dict[str, Any]
 
@@ -102,6 +103,7 @@ class BulkLoad:
         self._shapes: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()
         self._state: dict[Any, _Kept] = {}
         self._started = False
+        self._met_keys = False  # whether there ever were rows, and with the key columns
         self.repeated_keys = 0
         self._resume()
 
@@ -117,8 +119,8 @@ class BulkLoad:
         observed_at: datetime,
         load_id: str,
         responses: Iterable[Mapping[str, Any]] = (),
-    ) -> str | None:
-        """Add one snapshot.
+    ) -> None:
+        """Add one snapshot. Rows without the key are kept too, and change together.
 
         Args:
             rows: All rows at that time.
@@ -126,17 +128,11 @@ class BulkLoad:
             load_id: Identifies the observation.
             responses: What was fetched for it.
 
-        Returns:
-            Why the rows are no data of this table, in which case a failed observation was added.
-
         Raises:
-            UserError: The very first rows lack the key column.
+            UserError: The very first rows lack a key column.
         """
-        missing = [k for k in self.key if rows and not any(k in row for row in rows)]
-        if missing:
-            reason = self._refuse_key(missing[0], rows)
-            self.fail(reason, observed_at=observed_at, load_id=load_id, responses=responses)
-            return reason
+        if rows and not self._met_keys:
+            self._meet_keys(rows)
         self._seq += 1
         first = len(self._buffer)
         counts, base, repeated = self._keyed(rows) if self.key else self._whole(rows)
@@ -152,7 +148,6 @@ class BulkLoad:
         )
         self._started = True
         self._append(change, first, observed_at=observed_at, load_id=load_id, responses=responses)
-        return None
 
     def unchanged(
         self, *, observed_at: datetime, load_id: str, responses: Iterable[Mapping[str, Any]] = ()
@@ -282,7 +277,7 @@ class BulkLoad:
         """The columns of a snapshot: types from the rows that differ, else as they were."""
         added = self._buffer[first:]
         fresh = [row for row, gone in zip(added, self._gone[first:], strict=True) if not gone]
-        names = tuple(dict.fromkeys(chain.from_iterable((*rows, *added))))
+        names = tuple(dict.fromkeys(chain.from_iterable((*rows, *added, self.key))))
         shapes = {(tuple(row), tuple(map(type, row.values()))) for row in added}
         if names != self._names or not shapes <= self._shapes:
             whole = len(fresh) == len(added) == len(rows)
@@ -393,12 +388,12 @@ class BulkLoad:
         if self.key:
             columns[DELETED] = pa.array(self._gone, pa.bool_())
         source_names = {stored: name for name, stored in self._stored.items()}
-        for stored in types:
+        for stored, declared in list(types.items()):
             name = source_names[stored]
             values = [row.get(name) for row in self._buffer]
             # All values together may need a wider type than each load by itself, such as JSON
             # text for objects whose fields add up to too many.
-            types[stored] = unify(types[stored], infer_type(values))
+            types[stored] = unify(declared, infer_type(values))
             columns[stored] = (
                 json_array(values) if types[stored] == "json" else widen(column_to_array(values), types[stored])
             )
@@ -415,9 +410,10 @@ class BulkLoad:
             had = ", ".join(table.eras[-1].key) or "no key"
             msg = f"{self.source}.{self.table}: was imported with {had}, not with {', '.join(self.key) or 'no key'}"
             raise UserError(msg, hint="Use the same key, or import into another source.")
-        self._stored = {c.source_name or c.name: c.name for c in table.columns}
+        self._stored = {_source_name(c): c.name for c in table.columns}
         self._started = True
-        self._types = {(c.source_name or c.name): c.type for c in table.last.columns}
+        self._met_keys = any(change.counts.get("rows") for _, change in table.changes)
+        self._types = {_source_name(c): c.type for c in table.last.columns}
         rows = self._current(table)
         if self.key:
             groups: dict[Any, list[Row]] = {}
@@ -425,13 +421,13 @@ class BulkLoad:
                 groups.setdefault(key, []).append(row)
         else:
             groups = {None: rows}
-        self._state = {k: _Kept(raw=b"", canon=self._canon(g), rows=len(g)) for k, g in groups.items()}
+        self._state = {k: _Kept(raw=_UNKNOWN, canon=self._canon(g), rows=len(g)) for k, g in groups.items()}
 
     def _current(self, table: TableLog) -> list[Row]:
         state = state_of(self.lake, self._log, table.name)
         rows = state.fetch(state.sql(table.columns), table.columns)
         texts = {c.name for c in table.columns if c.type == "json"}
-        names = {c.name: c.source_name or c.name for c in table.columns}
+        names = {c.name: _source_name(c) for c in table.columns}
         return [
             {
                 names[name]: json.loads(value) if name in texts and value is not None else value
@@ -440,13 +436,14 @@ class BulkLoad:
             for row in rows.to_pylist()
         ]
 
-    def _refuse_key(self, name: str, rows: list[Row]) -> str:
-        """Why rows without the key column are no data; an error where there was never any."""
-        reason = f"no row has the key column {name!r}"
-        if self._started:
-            return reason
-        have = ", ".join(map(repr, dict.fromkeys(chain.from_iterable(rows[:10]))))
-        raise UserError(f"{self.source}.{self.table}: {reason}", hint=f"Columns that are there: {have}.")
+    def _meet_keys(self, rows: list[Row]) -> None:
+        """Refuse a key that the first rows do not have: it would be a mistake in the command."""
+        for name in self.key:
+            if not any(name in row for row in rows):
+                have = ", ".join(map(repr, dict.fromkeys(chain.from_iterable(rows[:10]))))
+                msg = f"{self.source}.{self.table}: no row has the key column {name!r}"
+                raise UserError(msg, hint=f"Columns that are there: {have}.")
+        self._met_keys = True
 
 
 def _retyped(commit: Commit, table: str, types: Mapping[str, Type]) -> Commit:
@@ -459,6 +456,10 @@ def _retyped(commit: Commit, table: str, types: Mapping[str, Type]) -> Commit:
         return commit
     columns = tuple(replace(c, type=types[c.name]) for c in change.columns)
     return replace(commit, tables={table: replace(change, columns=columns)})
+
+
+def _source_name(column: Column) -> str:
+    return column.name if column.source_name is None else column.source_name  # which may be empty
 
 
 def _joined(pieces: list[bytes]) -> bytes:

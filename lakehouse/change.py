@@ -13,7 +13,8 @@ import pyarrow as pa
 from lakehouse.core.gates import SnapshotFigures
 from lakehouse.core.log import TableLog
 from lakehouse.core.types import Column, distinct_names, merge_columns, unify
-from lakehouse.duck.sql import KeptState, duck_type, quote, state_now, widened
+from lakehouse.duck.names import quote
+from lakehouse.duck.sql import KeptState, duck_type, state_now, widened
 from lakehouse.errors import SchemaError
 from lakehouse.parquet.arrow import from_duck, normalize, physical, widen
 from lakehouse.parquet.digest import digest_rows, row_hashes

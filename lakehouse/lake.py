@@ -1,5 +1,6 @@
 """The Lake: wiring of store, logs, loads and DuckDB. What programs and the command line call."""
 
+import contextlib
 import json
 import os
 import threading
@@ -10,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lakehouse.core import layout
-from lakehouse.core.commit import FORMAT
-from lakehouse.core.gates import Gates
-from lakehouse.core.log import Log
 from lakehouse.errors import FormatError, NoLakeError, NotFoundError
-from lakehouse.replay import follow, replay
 from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
 
 if TYPE_CHECKING:
     import duckdb
 
+    from lakehouse.core.gates import Gates
+    from lakehouse.core.log import Log
     from lakehouse.duck.session import Session
     from lakehouse.loading import Load
 
@@ -56,14 +55,12 @@ class Lake:
             FormatError: There is a lake of a newer format.
         """
         store = _store(place)
-        about = {"format": FORMAT, "lake_id": str(uuid4())}
+        about = {"format": layout.FORMAT, "lake_id": str(uuid4())}
         try:
             store.get(layout.LAKE_FILE)
         except Absent:
-            try:
+            with contextlib.suppress(Exists):  # another process made it just now: it is one lake all the same
                 store.create(layout.LAKE_FILE, json.dumps(about).encode() + b"\n")
-            except Exists:
-                pass  # another process made it in this very moment: it is one lake all the same
         return cls.open(store)
 
     @classmethod
@@ -90,10 +87,10 @@ class Lake:
             raise FormatError(
                 msg,
                 path=layout.LAKE_FILE,
-                hint=f'Restore it; its content is {{"format": {FORMAT}, "lake_id": "<any UUID>"}}.',
+                hint=f'Restore it; its content is {{"format": {layout.FORMAT}, "lake_id": "<any UUID>"}}.',
             ) from error
-        if version > FORMAT:
-            msg = f"{store.url}: is a lake of format {version}; this lakehouse reads up to {FORMAT}"
+        if version > layout.FORMAT:
+            msg = f"{store.url}: is a lake of format {version}; this lakehouse reads up to {layout.FORMAT}"
             raise FormatError(msg, path=layout.LAKE_FILE, hint="Upgrade lakehouse, then try again.")
         return cls(store, lake_id)
 
@@ -113,19 +110,21 @@ class Lake:
         keys = (entry.key.split("/") for entry in self.store.list(""))
         return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
 
-    def log(self, source: str) -> Log:
+    def log(self, source: str) -> "Log":
         """The log of a source, with all that was committed until now; empty for one without loads.
 
         Raises:
             IntegrityError: The log is torn, has a gap or a fork, or was altered.
         """
+        from lakehouse.replay import follow, replay
+
         with self._lock:
             known = self._logs.get(source)
             log = replay(self.store, source) if known is None else follow(self.store, known)
             self._logs[source] = log
             return log
 
-    def table(self, name: str) -> tuple[Log, str]:
+    def table(self, name: str) -> "tuple[Log, str]":
         """The log and the table that `source.table` names.
 
         Raises:
@@ -150,7 +149,7 @@ class Lake:
         load_id: str | None = None,
         observed_at: datetime | None = None,
         produced_by: Mapping[str, Any] | None = None,
-        gates: Gates | None = None,
+        gates: "Gates | None" = None,
     ) -> "Load":
         """A load of a source, to be used as a context manager; see `Load`.
 
@@ -161,7 +160,7 @@ class Lake:
             produced_by: What to record about the producer, beside versions, host and command.
             gates: Limits that the load is held to; the defaults of `Gates` if not given.
         """
-        from lakehouse.loading import Load  # noqa: PLC0415 - pyarrow only for those who write
+        from lakehouse.loading import Load
 
         return Load(
             self, source, load_id=load_id, observed_at=observed_at, produced_by=produced_by, gates=gates
@@ -183,7 +182,7 @@ class Lake:
 
     def session(self, *, as_of: datetime | str | int | None = None) -> "Session":
         """A read-only SQL session over the lake as it is now."""
-        from lakehouse.duck.session import Session  # noqa: PLC0415 - duckdb only for those who query
+        from lakehouse.duck.session import Session
 
         return Session.over(self, as_of=as_of)
 
@@ -197,9 +196,12 @@ class Lake:
         """A DuckDB connection that can open the lake's parts, for comparing loads with the state."""
         with self._lock:
             if self._duck is None:
-                from lakehouse.duck.files import connect  # noqa: PLC0415 - duckdb only where it is needed
+                from lakehouse.duck.files import connect
 
                 self._duck = connect(self)
+                if isinstance(self.store, LocalStore):  # a link that leads out of the lake is not followed
+                    self._duck.execute("SET allowed_directories = ?", [[f"{self.store.root}/"]])
+                    self._duck.execute("SET enable_external_access = false")
             return self._duck
 
 

@@ -26,6 +26,7 @@ from lakehouse.core.gates import Gates, refusals
 from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, QuarantinedError, SchemaError
 from lakehouse.parquet.arrow import to_table
+from lakehouse.parquet.check import first_damage
 from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
 from lakehouse.quarantine import keep_discarded, keep_refused
@@ -152,10 +153,7 @@ class Load:
             except duckdb.Error as error:
                 if kept.forget(self.lake.store, self.source):
                     continue  # a kept state may be damaged: it is derived, so do without
-                raise IntegrityError(
-                    f"{self.source}: its current state cannot be read ({error})",
-                    hint="Nothing was published. Run `lakehouse verify` to see what is missing or damaged.",
-                ) from error
+                raise self._unreadable(log, error) from error
             line = commits.lines([commit], prev=log.digest)
             key = layout.log_key(self.source, commit.seq)
             try:
@@ -219,6 +217,20 @@ class Load:
                 msg = f"{self.source}: table {table!r} differs from {known!r} only in case"
                 raise SchemaError(msg, hint=f"Write to {known!r}, or choose another name.")
         return state_of(self.lake, log, table)
+
+    def _unreadable(self, log: Log, error: duckdb.Error) -> IntegrityError:
+        """Why the state could not be read: DuckDB names no commit, and not always the file."""
+        parts = [
+            (f"load {seq} of {self.source}", part)
+            for name in self._writes
+            if name in log.tables
+            for seq, change in log.tables[name].changes_at(log.head)
+            for part in change.parts
+        ]
+        return first_damage(self.lake.store, parts) or IntegrityError(
+            f"{self.source}: its current state cannot be read ({error})",
+            hint="Nothing was published. Run `lakehouse verify` to see what is missing or damaged.",
+        )
 
     def _keep_states(self) -> None:
         """Keep the states of keyed tables. The load is published: nothing that fails here counts."""

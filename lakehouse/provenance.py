@@ -44,7 +44,7 @@ def _git(folder: str) -> dict[str, Any] | None:
     """Commit of the folder's repository and whether it has changes; None where there is none."""
     command = ["git", "-C", folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     lines = done.stdout.splitlines()

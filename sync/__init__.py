@@ -1,0 +1,1 @@
+"""Mirrors of a lake: in a bucket, in Postgres."""

@@ -319,7 +319,7 @@ def _delimited(raw: bytes, delimiter: str) -> Rows:
         raise ParseFailure(f"invalid CSV: line {reader.line_num}: {error}") from error
 
 
-def _records(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401  (csv names no type)
+def _records(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:
     width = len(header)
     for fields in reader:
         if not fields:  # a blank line

@@ -1,0 +1,1 @@
+"""Scrapers, one a file; found by name, nothing is registered."""

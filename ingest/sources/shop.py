@@ -115,7 +115,7 @@ def _read_shelf(client: httpx.Client, card: LexborNode, day: date) -> Tables:
         except (PageError, ValueError) as error:
             problem = {"day": day, "sku": row["sku"], "url": row["url"], "reason": str(error)}
             shelf["page_errors"].append(problem)
-            _log.warning("shop: %(url)s: %(reason)s", problem)
+            _log.info("shop: %(url)s: %(reason)s", problem)
         shelf["products"].append(row)
     if len(shelf["products"]) != count:
         raise PageError(f"{len(shelf['products'])} products at {path}, home page says {count}")

@@ -43,7 +43,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
 @_common
 @click.pass_context
 def git_command(
-    ctx: click.Context, repo: Path, file: str, ref: str, key: tuple[str, ...], **options: Any
+    ctx: click.Context, /, repo: Path, file: str, ref: str, key: tuple[str, ...], **options: Any
 ) -> None:
     """Import every version of FILE in the git history of REPO (a work tree or bare).
 
@@ -70,6 +70,7 @@ def git_command(
 @click.pass_context
 def files_command(
     ctx: click.Context,
+    /,
     folder: Path,
     time_from: Any,
     pattern: str | None,

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 @click.command("ingest")
 @click.argument("sources", nargs=-1)
 @click.option("--days", type=click.IntRange(min=0), metavar="N", help="Also load the N days before today.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what scrapers log, retries too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @lake_option
 @click.pass_context
-def ingest_command(ctx: click.Context, sources: tuple[str, ...], days: int | None, as_json: bool) -> None:
+def ingest_command(
+    ctx: click.Context, sources: tuple[str, ...], days: int | None, verbose: bool, as_json: bool
+) -> None:
     """Scrape SOURCES (all of ingest/sources/ by default); each run becomes one load.
 
     A source that can look back loads a few past days on its first run, so that there is some
@@ -29,6 +32,7 @@ def ingest_command(ctx: click.Context, sources: tuple[str, ...], days: int | Non
     from ingest.discover import scraper_names
     from lakehouse.duck.session import refresh
 
+    _set_up_logging(verbose=verbose)
     here = project()
     names = list(sources) or scraper_names(here.root)
     if not names:
@@ -52,6 +56,14 @@ def ingest_command(ctx: click.Context, sources: tuple[str, ...], days: int | Non
         print_json(said)
     if failures:
         ctx.exit(failures[0].exit_code)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    if not verbose:
+        logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry that helps is no news
 
 
 def _run(lake: "Lake", here: "Project", name: str, days: int | None) -> "list[RunResult]":

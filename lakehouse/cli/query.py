@@ -1,7 +1,8 @@
 """`lakehouse query`. It starts at once: nothing but DuckDB is imported on the usual way."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from lakehouse.duck.session import Session
 
 FORMATS = ("table", "csv", "json", "jsonl", "parquet")
+
+_EXPLAIN = re.compile(r"\s*explain\b", re.IGNORECASE)
+_NESTED = ("list", "array", "struct", "map", "union")
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+_INSTANT = "strftime({} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')"  # whatever the zone of the machine
+_NOT_FINITE = re.compile(r'"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b')
+_CSV_SPECIAL = re.compile(r'[",\r\n]')
 
 
 @click.command("query")
@@ -84,16 +92,35 @@ def _write(session: "Session", sql: str, format_: str, output: Path | None) -> N
 def _print(session: "Session", sql: str, format_: str, sink: IO[str]) -> None:
     if format_ == "table":
         sink.write(_box(session.connection.sql(sql)))
+    elif _EXPLAIN.match(sql):
+        raise QueryError("EXPLAIN draws a plan, there are no values to print", hint="Leave out --format.")
     elif format_ == "csv":
-        import csv
-
-        writer = csv.writer(sink, lineterminator="\n")
-        result = session.connection.execute(sql)
-        writer.writerow([column[0] for column in result.description])
-        for rows in _batches(result):
-            writer.writerows(rows)
+        _print_csv(session, sql, sink)
     else:
         _print_json(session, sql, sink, lines=format_ == "jsonl")
+
+
+def _print_csv(session: "Session", sql: str, sink: IO[str]) -> None:
+    """Values as text; NULL is nothing at all, an empty text is `""`, nested values are JSON."""
+    relation = session.connection.sql(sql)
+    texts = [
+        _INSTANT.format(f"c{at}") if str(kind) == _ZONED else f"to_json(c{at})" if kind.id in _NESTED else f"c{at}"
+        for at, kind in enumerate(relation.types)
+    ]
+    sink.write(_csv_line(relation.columns))
+    items = ", ".join(f"{text}::VARCHAR" for text in texts)
+    for rows in _batches(session.connection.execute(f"SELECT {items} FROM (\n{sql}\n) AS q({_numbered(relation)})")):
+        sink.writelines(_csv_line(row) for row in rows)
+
+
+def _csv_line(fields: Sequence[str | None]) -> str:
+    if fields == (None,):
+        return '""\n'  # an empty line would be read as no row
+    return ",".join("" if f is None else _csv_quoted(f) for f in fields) + "\n"
+
+
+def _csv_quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if not text or _CSV_SPECIAL.search(text) else text
 
 
 def _print_json(session: "Session", sql: str, sink: IO[str], *, lines: bool) -> None:
@@ -101,7 +128,7 @@ def _print_json(session: "Session", sql: str, sink: IO[str], *, lines: bool) -> 
     before = "" if lines else "["
     for rows in _batches(session.connection.execute(_as_json(session, sql))):
         for (text,) in rows:
-            sink.write(f"{before}{text}\n")
+            sink.write(f"{before}{_finite(text)}\n")
             before = "" if lines else ","
     if not lines:
         sink.write("[]\n" if before == "[" else "]\n")
@@ -111,14 +138,20 @@ def _as_json(session: "Session", sql: str) -> str:
     relation = session.connection.sql(sql)
     fields = []
     for at, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
-        value = f"c{at}"
-        if str(kind) in ("FLOAT", "DOUBLE"):  # JSON has neither NaN nor infinity
-            value = f"CASE WHEN isfinite(c{at}) THEN c{at} END"
-        elif str(kind) == "TIMESTAMP WITH TIME ZONE":
-            value = f"strftime(c{at} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')"
+        value = _INSTANT.format(f"c{at}") if str(kind) == _ZONED else f"c{at}"
         fields.append("'" + name.replace("'", "''") + f"', {value}")
-    names = ", ".join(f"c{at}" for at in range(len(fields)))
-    return f"SELECT json_object({', '.join(fields)})::VARCHAR FROM (\n{sql}\n) AS q({names})"
+    return f"SELECT json_object({', '.join(fields)})::VARCHAR FROM (\n{sql}\n) AS q({_numbered(relation)})"
+
+
+def _numbered(relation: "duckdb.DuckDBPyRelation") -> str:
+    return ", ".join(f"c{at}" for at in range(len(relation.columns)))
+
+
+def _finite(text: str) -> str:
+    """JSON without NaN and infinities, which DuckDB writes and JSON does not have: null stands for them."""
+    if "NaN" not in text and "Infinity" not in text:
+        return text
+    return _NOT_FINITE.sub(lambda found: found[0] if found[0].startswith('"') else "null", text)
 
 
 def _batches(result: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ...]]]:

@@ -88,7 +88,7 @@ def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
     print_table(
         ["column", "type", "first load", "last load", "types over time"],
         [
-            (c["name"], _type(c["type"]), c["first_seq"], c["last_seq"], _changes(c["types"]))
+            (c["name"], _short(_type(c["type"])), c["first_seq"], c["last_seq"], _changes(c["types"]))
             for c in found["columns"]
         ],
         right=("first load", "last load"),
@@ -175,5 +175,9 @@ def _type(kind: Any) -> str:
     return f"struct<{', '.join(f'{n}: {_type(t)}' for n, t in kind['struct'].items())}>"
 
 
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _changes(types: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{_type(t['type'])} from {t['from_seq']}" for t in types) if len(types) > 1 else ""
+    return ", ".join(f"{_short(_type(t['type']))} from {t['from_seq']}" for t in types) if len(types) > 1 else ""

@@ -15,9 +15,9 @@ from typing import Any
 
 from lakehouse.core import layout, moments
 from lakehouse.core.types import Column, column_from_json
-from lakehouse.errors import FormatError, TornCommitError
+from lakehouse.errors import FormatError, TornCommitError, UserError
 
-FORMAT = 1
+FORMAT = layout.FORMAT  # of a commit, and of the lake
 CARRIED = ("format", "source", "committed_at", "produced_by", "gates")
 CARRIED_TABLE = ("disposition", "primary_key", "merge_key", "volatile", "schema")
 GENESIS = ""  # what the first commit has as digest of the one before
@@ -183,8 +183,12 @@ def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
         _check_format(record, where)
         try:
             commits.append(_from_record(record, said, line, key=key, source=source))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            msg = f"{where}: is not a commit ({type(error).__name__}: {error})"
+        except FormatError as error:  # of a type, which does not know where it was found
+            msg = f"{where}: {error.message}"
+            raise FormatError(msg, path=key, hint=error.hint) from error
+        except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
+            reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            msg = f"{where}: is not a commit ({reason})"
             raise FormatError(msg, path=key, hint="Restore this file from a mirror or backup.") from error
         before = record
     return commits
@@ -203,7 +207,7 @@ def dump(value: object) -> bytes:
 def _load(line: bytes, where: str) -> JSON:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{where}: is not JSON ({error})"
         raise FormatError(
             msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup."
@@ -226,8 +230,8 @@ def _check_format(record: JSON, where: str) -> None:
 def _carry(record: JSON, before: JSON) -> JSON:
     """A line's record with what it left out, filled from the record before it in the same file."""
     whole = {name: before[name] for name in CARRIED if name in before} | record
-    known = before.get("_tables", before.get("tables", {}))
-    tables = {}
+    known: JSON = before.get("_tables") or before.get("tables") or {}
+    tables: JSON = {}
     for table, change in record.get("tables", {}).items():
         earlier = known.get(table, {})
         tables[table] = {name: earlier[name] for name in CARRIED_TABLE if name in earlier} | change
@@ -240,8 +244,8 @@ def _leave_out(record: JSON, before: JSON | None, seen: dict[str, str]) -> JSON:
     """The inverse of `_carry`: without what earlier lines of the same file already say."""
     before = before or {}
     short = {n: v for n, v in record.items() if n not in CARRIED or n not in before or before[n] != v}
-    known = before.get("_tables", before.get("tables", {}))
-    tables = {}
+    known: JSON = before.get("_tables") or before.get("tables") or {}
+    tables: JSON = {}
     for table, change in record["tables"].items():
         earlier = known.get(table, {})
         tables[table] = {

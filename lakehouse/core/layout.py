@@ -3,14 +3,17 @@
 Keys are relative to the lake's root and use `/`. Nothing here touches a disk.
 """
 
+import hashlib
 import re
 
 from lakehouse.errors import UnsafePathError, UserError
 
+FORMAT = 1  # what this version of the package writes, and the highest that it reads
 LAKE_FILE = "lakehouse.json"
 QUARANTINE = "_quarantine"
 DERIVED = "_derived"
 STAGING = "_derived/staging"
+_LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")
 _LOG_FILE = re.compile(r"(\d{20})\.jsonl")
@@ -70,8 +73,11 @@ def discarded_key(source: str, load_id: str, table: str) -> str:
 
 
 def safe_id(load_id: str) -> str:
-    """A load id as one component of a path."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "_", load_id).lstrip(".") or "_"
+    """A load id as one component of a path; ids that differ never get the same one."""
+    safe = re.sub(r"[^A-Za-z0-9._=+-]", "_", load_id).lstrip(".")[:_LONGEST_ID]
+    if safe == load_id and safe:
+        return safe
+    return f"{safe}~{hashlib.sha256(load_id.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def check_relative(path: object, *, named_by: str, within: str) -> str:

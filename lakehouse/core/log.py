@@ -136,11 +136,10 @@ class Log:
         for commit in more:
             where = key or log_key(self.source, commit.seq)
             if commit.seq != len(commits) + 1:
+                missing = log_key(self.source, len(commits) + 1)
                 msg = f"{where}: holds commit {commit.seq} where {len(commits) + 1} should come next"
                 raise GapError(
-                    msg,
-                    path=log_key(self.source, len(commits) + 1),
-                    hint="A log file is missing: restore it from a mirror or backup.",
+                    msg, path=missing, hint=f"{missing} is missing: restore it from a mirror or backup."
                 )
             if commit.prev != digest:
                 msg = (

@@ -13,7 +13,7 @@ def to_utc(moment: datetime) -> datetime:
 
 def render(moment: datetime) -> str:
     """An instant as the format writes it."""
-    return to_utc(moment).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return to_utc(moment).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse(text: str) -> datetime:

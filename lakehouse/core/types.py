@@ -8,7 +8,6 @@ there is none, the answer is `json`, whose values keep the original scalar as JS
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from lakehouse.errors import FormatError
@@ -89,7 +88,7 @@ def unify(one: Type, two: Type) -> Type:
     Null is the bottom; `json` is the top. The function is commutative, associative and idempotent
     up to the order of struct fields.
     """
-    if one == two or two == "null":
+    if two in (one, "null"):
         return one
     if one == "null":
         return two
@@ -107,7 +106,10 @@ def unify(one: Type, two: Type) -> Type:
 
 def unify_all(types: Iterable[Type]) -> Type:
     """The least type that holds all values of all the types; `null` for none."""
-    return reduce(unify, types, "null")
+    found: Type = "null"
+    for kind in types:
+        found = unify(found, kind)
+    return found
 
 
 def merge_columns(one: Sequence[Column], two: Sequence[Column]) -> tuple[Column, ...]:

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.core import layout
 from lakehouse.core.log import Log, TableLog
-from lakehouse.duck.sql import literal, quote, state_at
+from lakehouse.duck.current import said_by
+from lakehouse.duck.names import AS_OF, literal, quote
+from lakehouse.duck.sql import state_at
 from lakehouse.errors import IntegrityError
-from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB from 1.1 on opens it
-VERSION = "1"  # of the catalog's own layout: another one is built anew
-AS_OF = "lakehouse_as_of"  # the session variable that turns all views to another moment
 
 _TABLES = """
 CREATE TABLE about (name VARCHAR, value VARCHAR);
@@ -69,19 +67,6 @@ def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
     return logs, broken
 
 
-def about(lake: "Lake") -> dict[str, str]:
-    """What a catalog of a local lake says of itself: it is current while this is so.
-
-    Only the end of each log is looked at: the name and size of its newest file.
-    """
-    said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": VERSION}
-    if isinstance(lake.store, LocalStore):
-        for source in lake.sources():
-            newest = lake.store.newest(layout.log_prefix(source))
-            said[f"log:{source}"] = f"{newest.key}:{newest.size_bytes}" if newest else ""
-    return said
-
-
 def build(
     connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
 ) -> None:
@@ -106,7 +91,7 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
     Returns:
         What is wrong with sources whose log cannot be read; they are left out.
     """
-    said = about(lake)  # before the logs are read: a commit in between makes the catalog out of date
+    said = said_by(lake)  # before the logs are read: a commit in between makes the catalog out of date
     logs, broken = read_logs(lake)
     said |= {f"broken:{source}": "" for source in broken}  # never current, so that it is said again
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +140,8 @@ def position_sql(source: str, moment: str) -> str:
     either, the number of a load, or NULL for now. Anything else is an error that says so.
     """
     instant = f"epoch_us(TRY_CAST({moment}::VARCHAR AS TIMESTAMP))"
-    number = f"TRY_CAST({moment}::VARCHAR AS BIGINT)"
+    digits = f"regexp_full_match({moment}::VARCHAR, '\\s*[0-9]+\\s*')"
+    number = f"CASE WHEN {digits} THEN TRY_CAST({moment}::VARCHAR AS BIGINT) END"
     return (
         f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
         f"WHEN {moment} IS NULL THEN true "
@@ -167,7 +153,7 @@ def position_sql(source: str, moment: str) -> str:
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
-    from lakehouse.core.moments import microseconds  # noqa: PLC0415 - keeps the start of a query short
+    from lakehouse.core.moments import microseconds
 
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
     for c in log.commits:

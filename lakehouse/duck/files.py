@@ -24,7 +24,7 @@ def connect(lake: "Lake", database: str = ":memory:", **settings: Any) -> duckdb
 
 
 def _filesystem(store: Store) -> Any:
-    from fsspec import AbstractFileSystem  # noqa: PLC0415 - only for lakes that are no local folder
+    from fsspec import AbstractFileSystem
 
     class LakeFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
         """Keys of a store as read-only files `lake://<lake id>/<key>`."""

@@ -2,15 +2,16 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.duck import catalog
+from lakehouse.duck import current
 from lakehouse.duck.files import PROTOCOL, connect
-from lakehouse.duck.sql import literal
+from lakehouse.duck.names import AS_OF
 from lakehouse.errors import IntegrityError, MissingPartError, NotFoundError, QueryError, SetupError
 from lakehouse.store.local import LocalStore
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 _EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+)?(?:\([^)]*\)\s*)?", re.IGNORECASE)
+_QUERY = re.compile(r"(?:un)?pivot(?:_wider|_longer)?\b|with\b|from\b|select\b|\(", re.IGNORECASE)
 
 
 class Session:
@@ -37,22 +39,24 @@ class Session:
         connection = connect(lake)
         path = catalog_path(lake)
         if path is None:
+            from lakehouse.duck import catalog
+
             logs, broken = catalog.read_logs(lake)
             connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
-            catalog.build(connection, lake, logs, catalog.about(lake))
+            catalog.build(connection, lake, logs, current.said_by(lake))
             allowed = f"{PROTOCOL}://{lake.id}/"
         else:
             broken = {}
-            if not (_attach(connection, path) and _says(connection, lake)):
+            if not (current.attach(connection, path) and current.is_current(connection, lake)):
                 connection.execute("DETACH DATABASE IF EXISTS lakehouse")
                 broken = refresh(lake, force=True)
-                if not _attach(connection, path):
+                if not current.attach(connection, path):
                     raise SetupError(f"{path}: cannot be opened", hint="Delete it (it is derived) and try again.")
             connection.execute("USE lakehouse")
             allowed = f"{lake.url}/"
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
-            connection.execute(f"SET VARIABLE {catalog.AS_OF} = ?", [moment])
+            connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -99,33 +103,15 @@ def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
         return {}
     if not force and is_current(lake, path):
         return {}
+    from lakehouse.duck import catalog
+
     return catalog.write_file(path, lake)
 
 
 def is_current(lake: "Lake", path: Path) -> bool:
     """Whether the catalog file says what the logs say, by looking only at the end of each log."""
     with duckdb.connect() as connection:
-        return _attach(connection, path) and _says(connection, lake)
-
-
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Attach the catalog; False where there is none, or none that can be read: it is derived."""
-    if not path.exists():
-        return False
-    try:
-        connection.execute(f"ATTACH {literal(str(path))} AS lakehouse (READ_ONLY)")
-    except duckdb.Error:
-        return False
-    return True
-
-
-def _says(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:
-    """Whether the attached catalog is of this lake, as it is now."""
-    try:
-        about = dict(connection.execute("SELECT name, value FROM lakehouse.main.about").fetchall())
-    except duckdb.Error:
-        return False
-    return about == catalog.about(lake)
+        return current.attach(connection, path) and current.is_current(connection, lake)
 
 
 def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
@@ -144,7 +130,7 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     if kind == duckdb.StatementType.EXPLAIN and _EXPLAIN.match(text):
         check_is_query(connection, _EXPLAIN.sub("", text, count=1))
         return text
-    pivot = kind == duckdb.StatementType.MULTI and not re.match(r"copy|export", text, re.IGNORECASE)
+    pivot = kind == duckdb.StatementType.MULTI and _QUERY.match(text)  # MULTI is also a COPY of a PIVOT
     if kind != duckdb.StatementType.SELECT and not pivot:
         raise QueryError(
             f"{kind.name} is not a query; the lake is read-only here",
@@ -154,7 +140,7 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(broken: dict[str, IntegrityError]):  # noqa: ANN201 - a generator of nothing
+def explained(broken: dict[str, IntegrityError]) -> Iterator[None]:
     """Turn DuckDB's errors into ours, with what to do next."""
     try:
         yield

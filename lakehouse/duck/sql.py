@@ -5,12 +5,13 @@ files to find out what is in them; each group is brought to the one type a colum
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from lakehouse.core.commit import TableChange
 from lakehouse.core.log import Era, TableLog
 from lakehouse.core.types import Column, Type, decimal, merge_columns
+from lakehouse.duck.names import literal, quote
 
 _DUCK = {
     "null": "VARCHAR", "bool": "BOOLEAN", "string": "VARCHAR", "binary": "BLOB", "json": "JSON",
@@ -38,16 +39,6 @@ class KeptState:
     seq: int
     path: str
     columns: tuple[Column, ...]
-
-
-def quote(name: str) -> str:
-    """An identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text literal, quoted."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def duck_type(kind: Type) -> str:
@@ -126,7 +117,7 @@ def _json_scalar(expression: str, have: str) -> str:
 
 def _json_moment(expression: str, have: str) -> str:
     """ISO text; a midnight without a zone is the date, as 1.0 is 1."""
-    if have == "timestamptz" or have == "timestamptz_ns":
+    if have in {"timestamptz", "timestamptz_ns"}:
         expression, zone = f"({expression} AT TIME ZONE 'UTC')", "+00:00"
     else:
         zone = ""

@@ -40,14 +40,14 @@ def to_table(data: Any) -> pa.Table:
     Raises:
         SchemaError: Something else was given.
     """
-    from lakehouse.parquet.infer import rows_to_table  # noqa: PLC0415 - orjson only where rows come in
+    from lakehouse.parquet.infer import rows_to_table
 
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if isinstance(data, Path):
-        import pyarrow.parquet as pq  # noqa: PLC0415 - only where files come in
+        import pyarrow.parquet as pq
 
         return pq.read_table(data, partitioning=None)
     if type(data).__name__ == "LazyFrame" and hasattr(data, "collect"):
@@ -130,7 +130,7 @@ def _normalize_column(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArr
         msg = f"column {name!r} has the type {column.type}, which a lake does not keep"
         raise SchemaError(msg, hint="Cast it first, for example to text or to a number.") from None
     if target == JSON and column.type != JSON:
-        from lakehouse.parquet.infer import json_array  # noqa: PLC0415 - only where structs do not fit
+        from lakehouse.parquet.infer import json_array
 
         column = pa.chunked_array([json_array(column.to_pylist())])
     elif target != column.type:
@@ -248,7 +248,7 @@ def widen(column: pa.ChunkedArray | pa.Array, kind: Type) -> pa.ChunkedArray | p
     if column.type == want:
         return column
     if want == JSON:
-        from lakehouse.parquet.infer import json_array  # noqa: PLC0415 - only where types differ
+        from lakehouse.parquet.infer import json_array
 
         return json_array(column.to_pylist())
     try:

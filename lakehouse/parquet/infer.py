@@ -104,7 +104,7 @@ def infer_type(values: list[Any]) -> Type:
     found = infer(values)
     if found == pa.int64():
         numbers = [v for v in values if v is not None]
-        return "int64" if -_FLOAT_EXACT <= min(numbers) and max(numbers) <= _FLOAT_EXACT else "bigint"
+        return "int64" if min(numbers) >= -_FLOAT_EXACT and max(numbers) <= _FLOAT_EXACT else "bigint"
     kind = format_type(found)
     return kind if isinstance(kind, str) else _with_bigints(kind, values)
 

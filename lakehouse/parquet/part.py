@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ DELETED = "_lake_deleted"
 RESERVED = (SEQ, DELETED, "_lake_row", "_lake_present")
 
 ROW_GROUP = 122_880
-ROWS_PER_PART = 2_500_000
+ROWS_PER_PART = 1_000_000
 _SMALL = 200_000
 _SAMPLE = 10_000
 
@@ -71,7 +72,7 @@ def write_parts(table: pa.Table) -> tuple[list[PartBytes], str]:
     content = table.drop_columns([SEQ])
     if table.num_rows <= _SMALL:
         return [write_part(table)], digest_rows(content)
-    with ThreadPoolExecutor(2) as pool:  # both release the interpreter lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # all of it releases the interpreter lock
         digest = pool.submit(digest_rows, content)
         parts = list(pool.map(write_part, _pieces(table)))
         return parts, digest.result()
@@ -82,13 +83,15 @@ def write_part(table: pa.Table) -> PartBytes:
     small = table.num_rows <= _SMALL
     table = physical(table)
     sink = io.BytesIO()
+    repetitive = _repetitive(table)
     pq.write_table(
         table,
         sink,
         row_group_size=ROW_GROUP,
         compression="zstd",
         compression_level=6 if small else 1,
-        use_dictionary=_repetitive(table),
+        use_dictionary=repetitive or False,
+        column_encoding=_encodings(table, repetitive) or None,
         version="2.6",
         store_schema=False,
         write_page_checksum=True,
@@ -102,10 +105,20 @@ def _pieces(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_PER_PART)
 
 
-def _repetitive(table: pa.Table) -> list[str] | bool:
+def _encodings(table: pa.Table, repetitive: list[str]) -> dict[str, str]:
+    """Differences instead of values for integers and instants that do not repeat: smaller, and faster."""
+    return {
+        field.name: "DELTA_BINARY_PACKED"
+        for field in table.schema
+        if field.name not in repetitive
+        and (field.type in (pa.int32(), pa.int64()) or pa.types.is_timestamp(field.type))
+    }
+
+
+def _repetitive(table: pa.Table) -> list[str]:
     """The columns worth a dictionary: those whose values repeat in a sample of rows."""
     if table.num_rows < 2:  # noqa: PLR2004 - one row repeats nothing
-        return False
+        return []
     step = max(table.num_rows // _SAMPLE, 1)
     sample = table.take(pa.array(range(0, table.num_rows, step))) if step > 1 else table
     names = []
@@ -120,7 +133,7 @@ def _repetitive(table: pa.Table) -> list[str] | bool:
             column = sample[name]
         if len(column.unique()) * 2 <= len(column):
             names.append(name)
-    return names or False
+    return names
 
 
 def _leaves(path: str, kind: pa.DataType) -> list[str]:

@@ -20,6 +20,6 @@ def open_store(place: str | Path) -> Store:
         return LocalStore(Path(text).expanduser())
     if text.startswith("file://"):
         return LocalStore(Path(text.removeprefix("file://")))
-    from lakehouse.store.remote import FsspecStore  # noqa: PLC0415 - fsspec only where it is used
+    from lakehouse.store.remote import FsspecStore
 
     return FsspecStore(text)

@@ -16,6 +16,9 @@ from lakehouse.store.base import Absent, Entry, Exists
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
 _CREATES = {"gs", "gcs", "s3", "s3a", "memory"}  # protocols whose `mode="create"` is create-if-absent
 
+# What filesystems answer where there is no object: some take a path below an object, or a prefix, for a fault.
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
 
 class FsspecStore:
     """Objects below a URL.
@@ -32,7 +35,7 @@ class FsspecStore:
     def __init__(self, url: str, **options: Any) -> None:
         # gcsfs asks a slow API on every call unless told not to, and reads this when imported.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        import fsspec  # noqa: PLC0415 - only where a URL is used
+        import fsspec
 
         self.protocol = url.split("://", 1)[0]
         if self.protocol not in _CREATES:
@@ -62,15 +65,19 @@ class FsspecStore:
         """The whole object. Raises Absent."""
         try:
             return cast("bytes", self.fs.cat_file(self.path(key)))
-        except (FileNotFoundError, IsADirectoryError):
+        except _ABSENT:
             raise Absent(key) from None
 
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         try:
-            return cast("BinaryIO", self.fs.open(self.path(key), "rb"))
-        except (FileNotFoundError, IsADirectoryError):
+            file = self.fs.open(self.path(key), "rb")
+        except _ABSENT:
             raise Absent(key) from None
+        if (getattr(file, "details", None) or {}).get("type") == "directory":
+            file.close()
+            raise Absent(key)
+        return cast("BinaryIO", file)
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, replacing one that is there."""
@@ -92,9 +99,11 @@ class FsspecStore:
             found = self.fs.find(self.path(prefix).rstrip("/"), detail=True)
         except FileNotFoundError:
             return
-        strip = len(self._root.lstrip("/")) + 1
+        root = self._root.lstrip("/")
         for path in sorted(found):
-            yield Entry(path.lstrip("/")[strip:], int(found[path]["size"] or 0))
+            key = path.lstrip("/").removeprefix(root).lstrip("/")
+            if key.startswith(prefix):  # an object of the folder's very name is found too
+                yield Entry(key, int(found[path]["size"] or 0))
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""

@@ -1,5 +1,6 @@
 """What the fault tests share: small lakes in temporary folders, and the helper modules beside this file."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,11 @@ def known_provenance() -> None:
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """For each scenario a lake before its load, made once; never written to after that."""
     folder = tmp_path_factory.mktemp("templates")
-    return {name: grown(folder / name / "lake", scenario) for name, scenario in SCENARIOS.items()}
+    made: dict[int | None, Path] = {}
+    for scenario in SCENARIOS.values():
+        if scenario.before not in made:
+            made[scenario.before] = grown(folder / scenario.name / "lake", scenario)
+    return {name: made[scenario.before] for name, scenario in SCENARIOS.items()}
 
 
 @pytest.fixture
@@ -41,7 +46,12 @@ def fresh(templates: dict[str, Path], tmp_path: Path) -> Callable[[Scenario], Pa
     return make
 
 
+@pytest.fixture(scope="session")
+def three_loads_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grown(tmp_path_factory.mktemp("three") / "lake", SCENARIOS["several"], loads=3)
+
+
 @pytest.fixture
-def three_loads(tmp_path: Path) -> Path:
-    """A lake with three loads of the source `shop` and two of `news`, without any catalog."""
-    return grown(tmp_path / "three" / "lake", SCENARIOS["several"], loads=3)
+def three_loads(three_loads_template: Path, tmp_path: Path) -> Path:
+    """A lake with three loads of the source `shop` and two of `news`, without any catalog; to be damaged."""
+    return Path(shutil.copytree(three_loads_template, tmp_path / "three" / "lake"))

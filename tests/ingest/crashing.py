@@ -205,7 +205,9 @@ def _try(case: str, number: int, before: Path, folder: Path) -> str:
         run(lake, working, number + 1)
         check(lake, number + 1)
 
-    wrong = [f"{case}, working directory {fate}" for fate in ("kept", "lost") if _forked(lambda f=fate: go_on(f))]
+    wrong = [
+        f"{case}, working directory {fate}" for fate in ("kept", "lost") if _forked(lambda f=fate: go_on(f))
+    ]
     shutil.rmtree(folder)
     return "; ".join(wrong)
 

@@ -41,7 +41,7 @@ def kept(lake: Lake, result: RunResult, table: str = "items") -> list[tuple[str,
         ),
     ],
 )  # fmt: skip
-def test_what_a_contract_discards_from_dicts_is_kept(  # noqa: PLR0917 - a case is a tuple
+def test_what_a_contract_discards_from_dicts_is_kept(
     lake: Lake, rows: Rows, run: Run, contract: dict[str, str], bad: Any, reason: str, row: Any
 ) -> None:
     run(GOOD, **KEYED)
@@ -73,20 +73,22 @@ def test_tables_that_a_contract_refuses_are_kept_whole(lake: Lake, run: Run) -> 
     assert "other" not in lake.log("shop").tables
 
 
-def test_refused_child_tables_are_kept(lake: Lake, run: Run) -> None:
-    @dlt.source(max_table_nesting=1, name="shop", schema_contract={"tables": "discard_row"})
-    def shop(*, nested: bool) -> Any:
-        return dlt.resource([{"id": 1, "subs": [{"x": 1}]} if nested else {"id": 1}], name="items")
+def test_refused_child_tables_are_kept_with_what_is_below_them(lake: Lake, rows: Rows, run: Run) -> None:
+    @dlt.source(max_table_nesting=3, name="shop", schema_contract={"tables": "discard_row"})
+    def shop() -> Any:
+        data = [{"id": 1, "subs": [{"x": 1, "deep": [{"y": 2}]}, {"x": 3}]}, {"id": 2, "more": {"z": 1}}]
+        return dlt.resource(data, name="items")
 
-    @dlt.source(max_table_nesting=1, name="shop")
+    @dlt.source(max_table_nesting=3, name="shop")
     def open_shop() -> Any:
         return dlt.resource(GOOD, name="items")
 
     run(open_shop)
-    result = run(lambda: shop(nested=True))
-    ((reason, row),) = kept(lake, result, "items__subs")
-    assert reason == "schema contract: new table"
-    assert row["x"] == 1
+    result = run(shop)
+    assert [row["x"] for _, row in kept(lake, result, "items__subs")] == [1, 3]
+    ((reason, row),) = kept(lake, result, "items__subs__deep")
+    assert (reason, row["y"]) == ("schema contract: new table", 2)
+    assert [row["id"] for row in rows("shop.items")] == [1, 1, 2]
 
 
 def test_rows_that_a_pydantic_model_refuses_are_kept(lake: Lake, rows: Rows, run: Run) -> None:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "crashing.py"
-sys.path.insert(0, str(SCRIPT.parent))
+sys.path.insert(0, str(Path(__file__).parent))
 import crashing
 
 
 def crash(folder: Path, number: int, cases: list[str]) -> list[str]:
     """What `crashing.py` says about the cases, in the run of that number."""
     folder.mkdir()
-    command = [sys.executable, SCRIPT, folder, str(number), *cases]
+    command = [sys.executable, crashing.__file__, folder, str(number), *cases]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()

@@ -269,6 +269,13 @@ def test_children_follow_their_parents_in_replaced_tables(lake: Lake, run: Run, 
     assert linked(lake) == [(1, "b"), (3, "d")]
 
 
+def test_all_children_of_a_keyed_snapshot_may_go(lake: Lake, run: Run) -> None:
+    hints = {"write_disposition": "replace", "primary_key": "id"}
+    run(orders([{"id": n, "items": [{"sku": n}]} for n in range(3)], **hints))
+    run(orders([{"id": n, "items": []} for n in range(3)], **hints))
+    assert linked(lake) == [(0, None), (1, None), (2, None)]
+
+
 def test_unchanged_children_of_keyed_snapshots_are_not_stored_again(lake: Lake, run: Run) -> None:
     hints = {"write_disposition": "replace", "primary_key": "id"}
     data = [{"id": n, "items": [{"sku": n, "subs": [{"q": 1}]}]} for n in range(3)]

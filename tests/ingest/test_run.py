@@ -98,9 +98,10 @@ def test_what_was_fetched_outlives_a_full_disk(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as disk, pytest.raises(SetupError, match="No space left"):
+    with monkeypatch.context() as disk:
         disk.setattr(LocalStore, "put", full)
-        run([{"id": 1}])
+        with pytest.raises(SetupError, match="No space left"):
+            run([{"id": 1}])
     result = run([{"id": 2}])
     assert [commit.seq for commit in result.commits] == [1, 2]
     assert rows("shop.items") == [{"id": 1}, {"id": 2}]
