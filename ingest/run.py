@@ -192,6 +192,9 @@ class _Run:
         """Load the package that a crashed run left; its load id, if there was one."""
         if not self.working_dir.is_dir():
             return []
+        for path in (self.working_dir / "schemas").glob("*"):
+            if not path.name.endswith(".schema.json"):
+                path.unlink()  # half written when the run was killed; dlt would take it for a schema
         try:
             pipeline = self._pipeline()
             normalized = pipeline.list_normalized_load_packages()

@@ -66,7 +66,9 @@ def _extend(log: Log, source: str, seq: int, key: str, content: bytes) -> Log:
         if [c.digest for c in found] == known:
             return log
         msg = f"{key}: holds other commits than the log file before it for the same numbers"
-        raise ForkError(msg, path=key, hint="Two histories were mixed: restore the log from a mirror or backup.")
+        raise ForkError(
+            msg, path=key, hint="Two histories were mixed: restore the log from a mirror or backup."
+        )
     if found[0].seq != seq:
         msg = f"{key}: its first commit is number {found[0].seq}, its name says {seq}"
         raise GapError(msg, path=key, hint="A log file was renamed: give it back its own name.")
@@ -97,7 +99,9 @@ def _agrees(store: Store, checkpoint: bytes, files: list[_File]) -> bool:
 
     Of a log that lost a file, or half of one, it is not: read file by file, it says what is wrong.
     """
-    return len(checkpoint) == sum(size for _, _, size in files) and checkpoint.endswith(store.get(files[-1][1]))
+    return len(checkpoint) == sum(size for _, _, size in files) and checkpoint.endswith(
+        store.get(files[-1][1])
+    )
 
 
 def _write_checkpoint(store: Store, source: str, keys: list[str], last_file: int) -> None:

@@ -4,6 +4,7 @@ Parts of different schemas are read in groups of one schema each, so that DuckDB
 files to find out what is in them; each group is brought to the one type a column reads as.
 """
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,16 +82,23 @@ def _widened(expression: str, have: Type, want: Type, depth: int) -> str:
 
 
 def _json(expression: str, have: Type, depth: int) -> str:
-    """JSON text of a value: the same text that `parquet.infer.json_text` gives for it."""
+    """JSON text of a value, for scalars the same that `parquet.infer.json_text` gives.
+
+    An object's nulls are left out: a struct that gained a field reads the same before and after.
+    """
     if isinstance(have, str):
         return _json_scalar(expression, have)
     if "list" in have:
         item = f"_lake_{depth}"
-        return f"to_json(list_transform({expression}, lambda {item}: {_json(item, have['list'], depth + 1)}))"
-    fields = {
-        name: _json(f"({expression}).{quote(name)}", inner, depth) for name, inner in sorted(have["struct"].items())
-    }
-    return f"to_json({_struct(expression, fields)})"
+        texts = f"list_transform({expression}, lambda {item}: coalesce({_json(item, have['list'], depth + 1)}::VARCHAR, 'null'))"
+        inside = f"coalesce(array_to_string({texts}, ','), '')"
+        return f"CASE WHEN {expression} IS NULL THEN NULL ELSE ('[' || {inside} || ']')::JSON END"
+    # Text put together, not `to_json`, which would write numbers inside anew, as floats.
+    fields = [
+        f"{literal(json.dumps(name, ensure_ascii=False) + ':')} || {_json(f'({expression}).{quote(name)}', inner, depth)}::VARCHAR"
+        for name, inner in sorted(have["struct"].items())
+    ]
+    return f"CASE WHEN {expression} IS NULL THEN NULL ELSE ('{{' || concat_ws(',', {', '.join(fields)}) || '}}')::JSON END"
 
 
 def _json_scalar(expression: str, have: str) -> str:

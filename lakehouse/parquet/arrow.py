@@ -4,6 +4,7 @@
 says which types of the format the columns have.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,8 @@ def _normalize_column(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArr
     if target == JSON and column.type != JSON:
         from lakehouse.parquet.infer import json_array
 
-        column = pa.chunked_array([json_array(column.to_pylist())])
-    elif target != column.type:
+        column = pa.chunked_array([json_array([_parsed(v, column.type) for v in column.to_pylist()])])
+    elif target != column.type or pa.types.is_timestamp(target):
         try:
             column = _cast(column, target)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
@@ -170,7 +171,26 @@ def _holds_int64(kind: pa.DataType) -> bool:
     return bool(kind == pa.int64())
 
 
+def _parsed(value: Any, kind: pa.DataType) -> Any:
+    """A nested Python value with the JSON text inside it parsed."""
+    if value is None:
+        return None
+    if kind == JSON:
+        return json.loads(value)
+    if pa.types.is_struct(kind):
+        return {field.name: _parsed(value[field.name], field.type) for field in kind}
+    if pa.types.is_map(kind):
+        return [{"key": k, "value": _parsed(v, kind.item_type)} for k, v in value]
+    if hasattr(kind, "value_type") and isinstance(value, list):
+        return [_parsed(item, kind.value_type) for item in value]
+    return value
+
+
 def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_run_end_encoded(column.type):
+        return _cast(pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks]), target)
+    if pa.types.is_list_view(column.type):  # casting a slice of one gives a broken array
+        return pa.chunked_array([pa.array(column.to_pylist(), type=target)])
     if pa.types.is_map(column.type):
         entries = [None if v is None else [{"key": k, "value": x} for k, x in v] for v in column.to_pylist()]
         return pa.chunked_array([pa.array(entries, type=target)])

@@ -135,7 +135,9 @@ class LocalStore:
         """
         unsure = []
         for at in (folder, *folder.parents):
-            if at.is_dir() and (at in self._known_folders or not at.is_relative_to(self.root) or at == self.root):
+            if at.is_dir() and (
+                at in self._known_folders or not at.is_relative_to(self.root) or at == self.root
+            ):
                 break
             unsure.append(at)
         folder.mkdir(parents=True, exist_ok=True)

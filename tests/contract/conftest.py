@@ -106,7 +106,11 @@ def bucket_options(kind: str, url: str) -> dict[str, object]:
     """What fsspec needs to reach one of the two servers."""
     if kind == "gcs":
         return {"endpoint_url": url, "token": "anon", "project": "t"}
-    return {"key": "testing", "secret": "testing", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
+    return {
+        "key": "testing",
+        "secret": "testing",
+        "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"},
+    }
 
 
 @pytest.fixture(params=KINDS)

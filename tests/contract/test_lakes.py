@@ -26,15 +26,31 @@ def test_a_lake_end_to_end(make_store: Callable[[], Store]) -> None:
     assert Lake.create(make_store()).id == lake.id
 
     with lake.load("shop", load_id="one", observed_at=START) as load:
-        load.write("products", [{"sku": "a", "price": 1.5}, {"sku": "b", "price": 2}], disposition="replace", primary_key="sku")
+        load.write(
+            "products",
+            [{"sku": "a", "price": 1.5}, {"sku": "b", "price": 2}],
+            disposition="replace",
+            primary_key="sku",
+        )
         load.write("events", [{"n": 1, "tags": ["x"]}])
         load.write("orders", [{"id": 1, "state": "new"}], disposition="merge", primary_key="id")
         load.write("rates", [{"day": 1}], disposition="replace")
         load.pipeline = {"cursor": 1}
     with lake.load("shop", load_id="two", observed_at=START + timedelta(days=1)) as load:
-        load.write("products", [{"sku": "a", "price": 1.75}, {"sku": "c", "price": 3}], disposition="replace", primary_key="sku")
+        load.write(
+            "products",
+            [{"sku": "a", "price": 1.75}, {"sku": "c", "price": 3}],
+            disposition="replace",
+            primary_key="sku",
+        )
         load.write("events", [{"n": 2, "tags": []}, {"n": 2, "tags": None}])
-        load.write("orders", [{"id": 2, "state": {"was": "new"}}], disposition="merge", primary_key="id", deletes=[{"id": 1}])
+        load.write(
+            "orders",
+            [{"id": 2, "state": {"was": "new"}}],
+            disposition="merge",
+            primary_key="id",
+            deletes=[{"id": 1}],
+        )
         load.write("rates", [{"day": 2}], disposition="replace")
 
     def check(lake: Lake) -> None:
@@ -92,7 +108,9 @@ def test_two_lakes_that_write_one_source_lose_nothing(make_store: Callable[[], S
     lake = Lake.open(make_store())
     log = lake.log("s")
     assert log.head == 12
-    assert sorted(lake.query("select writer, n from s.log").fetchall()) == [(w, n) for w in range(4) for n in range(3)]
+    assert sorted(lake.query("select writer, n from s.log").fetchall()) == [
+        (w, n) for w in range(4) for n in range(3)
+    ]
     for seq, commit in enumerate(log.commits, 1):
         assert lake.query(f"select x from s.newest_at({seq})").fetchall() == [(commit.load_id,)]
 

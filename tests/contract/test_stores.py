@@ -144,7 +144,9 @@ def test_of_eight_threads_that_create_one_wins(make_store: Callable[[], Store]) 
         key, start = f"race/{n}", Barrier(8)
         stores = [make_store() for _ in range(8)]
 
-        def attempt(number: int, *, key: str = key, start: Barrier = start, stores: list[Store] = stores) -> bool:
+        def attempt(
+            number: int, *, key: str = key, start: Barrier = start, stores: list[Store] = stores
+        ) -> bool:
             start.wait()
             try:
                 stores[number].create(key, f"writer {number}".encode() * 100)
@@ -293,7 +295,13 @@ def test_a_folder_never_follows_a_link_out(tmp_path: Path) -> None:
     (tmp_path / "lake" / "link").symlink_to(tmp_path / "outside")
     (tmp_path / "lake" / "a" / "file").symlink_to(tmp_path / "outside" / "secret")
     for key in ("link/secret", "a/file", "../outside/secret", "a/../../outside/secret"):
-        for use in (store.get, store.open, store.delete, lambda k: store.put(k, b"x"), lambda k: store.create(k, b"")):
+        for use in (
+            store.get,
+            store.open,
+            store.delete,
+            lambda k: store.put(k, b"x"),
+            lambda k: store.create(k, b""),
+        ):
             with pytest.raises(UnsafePathError):
                 use(key)
     assert (tmp_path / "outside" / "secret").read_bytes() == b"secret"

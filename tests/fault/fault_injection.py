@@ -130,7 +130,9 @@ class Disk:
         steps: What was done, such as `replace /…/lake/shop/…`.
     """
 
-    def __init__(self, folder: Path, n: int, strike: Callable[[str], None], *, kinds: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, folder: Path, n: int, strike: Callable[[str], None], *, kinds: frozenset[str] = frozenset()
+    ) -> None:
         self.folder, self.n, self.strike, self.kinds = str(folder), n, strike, kinds
         self.steps: list[str] = []
         self._open_files: dict[int, str] = {}

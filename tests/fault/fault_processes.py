@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 
-class ChildFailed(AssertionError):
+class ChildFailedError(AssertionError):
     """A child raised something, or did not end in time; the message is its traceback."""
 
 
@@ -36,17 +36,17 @@ class Child:
         """What the function returned; None if the child was killed by SIGKILL.
 
         Raises:
-            ChildFailed: It raised, or is still running.
+            ChildFailedError: It raised, or is still running.
         """
         sent = self._receive(time.monotonic() + timeout_s)
         _, status = os.waitpid(self.pid, 0)
         if sent is None:
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
                 return None
-            raise ChildFailed(f"a child ended with status {status} and said nothing")
+            raise ChildFailedError(f"a child ended with status {status} and said nothing")
         ok, value = pickle.loads(sent)  # noqa: S301 - from our own child
         if not ok:
-            raise ChildFailed(value)
+            raise ChildFailedError(value)
         return value
 
     def kill(self) -> None:
@@ -63,7 +63,7 @@ class Child:
                 if not ready:
                     self.kill()
                     os.waitpid(self.pid, 0)
-                    raise ChildFailed("a child did not end in time: is it waiting for a lock?")
+                    raise ChildFailedError("a child did not end in time: is it waiting for a lock?")
                 piece = os.read(self._reader, 1 << 16)
                 if not piece:
                     return b"".join(pieces) or None

@@ -101,7 +101,9 @@ def everything(load: Load, n: int) -> None:
     load.write("log", [{"line": f"{n}.{i}"} for i in range(2)])
     rows = [{"sku": i, "price": n if i == 0 else 1, "tags": ["x"]} for i in range(8 - n)]
     load.write("items", rows, disposition="replace", primary_key="sku")
-    load.write("orders", [{"id": i, "state": f"{n}"} for i in range(3)], disposition="merge", primary_key="id")
+    load.write(
+        "orders", [{"id": i, "state": f"{n}"} for i in range(3)], disposition="merge", primary_key="id"
+    )
     lines = [{"order": i, "item": letter} for i in range(3) for letter in "ab"[:n]]
     load.write("lines", lines, disposition="merge", merge_key="order")
     load.write("page", [{"text": f"old {n}"}], disposition="replace")

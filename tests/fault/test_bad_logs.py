@@ -137,7 +137,17 @@ def test_a_reader_that_follows_a_log_meets_a_torn_commit_as_such(lake: Path) -> 
 
 @pytest.mark.parametrize(
     "content",
-    [b"{]\n", b"\n", b"null\n", b"[]\n", b'"text"\n', b"{}\n", b"\xff\xfe\n", b"\x00" * 64 + b"\n", b"[" * 100_000 + b"\n"],
+    [
+        b"{]\n",
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b'"text"\n',
+        b"{}\n",
+        b"\xff\xfe\n",
+        b"\x00" * 64 + b"\n",
+        b"[" * 100_000 + b"\n",
+    ],
     ids=["not JSON", "blank", "null", "list", "text", "empty", "not UTF-8", "zeros", "deep"],
 )
 def test_a_line_that_is_no_commit_is_a_format_error(content: bytes, lake: Path) -> None:
@@ -300,7 +310,14 @@ def test_a_log_file_renamed_in_the_middle_is_a_gap(lake: Path) -> None:
 
 def test_files_of_other_names_in_a_log_are_left_alone(lake: Path) -> None:
     folder = lake / "shop" / "_log"
-    for name in (".DS_Store", "README.txt", f"{4:020d}.jsonl~", "4.jsonl", f"{4:020d}.jsonl.part", f"{0:020d}.jsonl"):
+    for name in (
+        ".DS_Store",
+        "README.txt",
+        f"{4:020d}.jsonl~",
+        "4.jsonl",
+        f"{4:020d}.jsonl.part",
+        f"{0:020d}.jsonl",
+    ):
         (folder / name).write_bytes(b"not a commit")
     opened = Lake.open(lake)
     assert opened.log("shop").head == 3
@@ -360,7 +377,9 @@ def test_a_lake_of_a_newer_format_is_not_opened(lake: Path) -> None:
         assert "Upgrade" in caught.value.hint
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "x", "lake_id": "y"}', '{"format": 1}', "null"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"format": "x", "lake_id": "y"}', '{"format": 1}', "null"]
+)
 def test_a_damaged_lake_file_is_a_format_error_that_says_what_belongs_there(content: str, lake: Path) -> None:
     (lake / "lakehouse.json").write_text(content)
     for way in (Lake.open, Lake.create):

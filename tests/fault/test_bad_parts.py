@@ -9,7 +9,13 @@ from fault_audit import audit, files
 from fault_injection import Bucket
 
 from lakehouse import Lake
-from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, MissingPartError, UnsafePathError
+from lakehouse.errors import (
+    DamagedPartError,
+    IntegrityError,
+    LakehouseError,
+    MissingPartError,
+    UnsafePathError,
+)
 from lakehouse.verify import verify
 
 
@@ -48,13 +54,20 @@ def loads_of_items_fail(lake: Path, kind: type[IntegrityError], path: Path) -> N
     """A load that has to compare with the damaged table is refused; nothing of it is published."""
     before = [p.name for p in (lake / "shop" / "_log").iterdir()]
     with pytest.raises(kind, match=path.name) as caught, Lake.open(lake).load("shop", load_id="new") as load:
-        load.write("items", [{"sku": i, "price": 1, "tags": ["x"]} for i in range(5)], disposition="replace", primary_key="sku")
+        load.write(
+            "items",
+            [{"sku": i, "price": 1, "tags": ["x"]} for i in range(5)],
+            disposition="replace",
+            primary_key="sku",
+        )
     assert "estore" in caught.value.hint
     assert [p.name for p in (lake / "shop" / "_log").iterdir()] == before
 
 
 @pytest.mark.parametrize("store", [Path, Bucket])
-def test_a_missing_part_is_named_by_queries_loads_and_verify(store: Callable[[Path], Path], lake: Path) -> None:
+def test_a_missing_part_is_named_by_queries_loads_and_verify(
+    store: Callable[[Path], Path], lake: Path
+) -> None:
     path = part_of(lake)
     path.unlink()
     opened = Lake.open(store(lake))
@@ -71,7 +84,10 @@ def test_a_missing_part_is_named_by_queries_loads_and_verify(store: Callable[[Pa
 
 def test_states_that_do_not_need_the_missing_part_stay_readable(lake: Path) -> None:
     part_of(lake, "page", 1).unlink()
-    assert Lake.open(lake).query("SELECT line FROM shop.log_at(1) ORDER BY 1").fetchall() == [("1.0",), ("1.1",)]
+    assert Lake.open(lake).query("SELECT line FROM shop.log_at(1) ORDER BY 1").fetchall() == [
+        ("1.0",),
+        ("1.1",),
+    ]
 
 
 def test_one_flipped_byte_anywhere_is_found_by_verify(lake: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,12 @@ from fault_injection import Bucket, SteppedFolder
 from fault_processes import Child
 
 from lakehouse import Lake
+from lakehouse.core.gates import OPEN
 from lakehouse.duck.session import catalog_path
 from lakehouse.errors import ContentionError
 from lakehouse.loading import ATTEMPTS, Load
 from lakehouse.replay import replay
 from lakehouse.store import Exists, LocalStore, Store
-
-OPEN = Path | Store
 
 
 class Work:
@@ -53,7 +53,9 @@ class Snapshots(Work):
 
     def _rows(self, process: int, number: int) -> list[Row]:
         chance = random.Random(process * 1000 + number)
-        return [{"id": i, "v": chance.randrange(3)} for i in range(12) if chance.random() < 0.6] or [{"id": 0, "v": 0}]
+        return [{"id": i, "v": chance.randrange(3)} for i in range(12) if chance.random() < 0.6] or [
+            {"id": 0, "v": 0}
+        ]
 
     def write(self, load: Load, process: int, number: int) -> None:
         load.write(self.table, self._rows(process, number), disposition="replace", primary_key="id")
@@ -114,7 +116,7 @@ class Race:
             barrier.wait(60)
             for number in range(loads):
                 try:
-                    with lake.load("shop", load_id=f"{process}-{number}", gates=_open_gates()) as load:
+                    with lake.load("shop", load_id=f"{process}-{number}", gates=OPEN) as load:
                         work.write(load, process, number)
                 except ContentionError:
                     continue
@@ -147,12 +149,6 @@ class Race:
     def close(self) -> None:
         for reader in self._readers:
             reader.kill()
-
-
-def _open_gates() -> Any:
-    from lakehouse.core.gates import OPEN as open_gates
-
-    return open_gates
 
 
 @pytest.fixture
@@ -198,13 +194,17 @@ def _through_the_catalog(root: Path) -> Iterator[None]:
     while True:
         with duckdb.connect(path, read_only=True) as connection:
             assert connection.execute("SELECT count(*) FROM other.t").fetchall() == [(1,)]
-            if connection.execute("SELECT count(*) FROM main.tables WHERE source = 'shop'").fetchall() != [(0,)]:
+            if connection.execute("SELECT count(*) FROM main.tables WHERE source = 'shop'").fetchall() != [
+                (0,)
+            ]:
                 connection.execute("SELECT * FROM shop.t").fetchall()
         yield
 
 
 @pytest.mark.parametrize("name", WORK)
-@pytest.mark.parametrize(("processes", "loads"), [(2, 5), (8, 2), pytest.param(8, 40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("processes", "loads"), [(2, 5), (8, 2), pytest.param(8, 40, marks=pytest.mark.soak)]
+)
 def test_loads_of_one_source_at_once_end_as_if_one_after_the_other(
     processes: int, loads: int, name: str, race: Race
 ) -> None:
@@ -250,7 +250,7 @@ def test_several_processes_may_create_the_same_lake_at_once(tmp_path: Path) -> N
     assert len({child.wait() for child in [Child(create) for _ in range(4)]}) == 1
 
 
-def _load(place: OPEN, source: str, load_id: str) -> None:
+def _load(place: Path | Store, source: str, load_id: str) -> None:
     with Lake.open(place).load(source, load_id=load_id) as load:
         load.write("t", [{"id": load_id}], disposition="merge", primary_key="id")
 
@@ -292,9 +292,8 @@ def test_a_load_that_lost_the_race_is_worked_out_again_on_top_of_the_winner(tmp_
     assert history.now["t"] == [{"id": 0, "v": 0}, {"id": 2, "v": 2}]
     # Worked out on the old state, the winners' rows would have had no tombstones.
     assert load.commit is not None
-    assert load.commit.tables["t"].counts == {
-        "rows": 2, "changed": 1, "disappeared": 4, "unchanged": 1, "appeared": 0,
-    } or load.commit.tables["t"].counts == {"rows": 2, "changed": 1, "disappeared": 4, "unchanged": 1}  # fmt: skip
+    counts = {name: n for name, n in load.commit.tables["t"].counts.items() if n}
+    assert counts == {"rows": 2, "changed": 1, "disappeared": 4, "unchanged": 1}
 
 
 def test_losing_every_race_is_a_contention_error_that_published_nothing(
@@ -329,9 +328,7 @@ def test_a_commit_whose_answer_was_lost_is_recognised_and_not_written_twice(tmp_
             raise Exists(key)
 
     bucket = Forgetful(tmp_path)
-    _load_id = "mine"
-    lake = Lake.create(bucket)
-    with lake.load("shop", load_id=_load_id) as load:
+    with Lake.create(bucket).load("shop", load_id="mine") as load:
         load.write("t", [{"n": 1}])
     assert load.commit is not None
     assert load.commit.seq == 1
@@ -375,13 +372,11 @@ def test_readers_that_replace_the_checkpoint_do_not_disturb_each_other(tmp_path:
 
 
 def test_the_threads_of_one_process_may_load_different_sources_through_one_lake(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     lake = Lake.create(tmp_path / "lake")
 
     def work(source: str) -> None:
         for n in range(4):
-            with lake.load(source, load_id=str(n), gates=_open_gates()) as load:
+            with lake.load(source, load_id=str(n), gates=OPEN) as load:
                 rows = [{"id": i, "of": source, "n": n if i % 2 else 0} for i in range(20 + n)]
                 load.write("t", rows, disposition="replace", primary_key="id")
 

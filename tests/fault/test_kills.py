@@ -51,7 +51,9 @@ class Matrix:
         # The run after a kill makes the same files again, so that it leaves nothing that is not named.
         assert files(root) == self.tree
         if self.scenario.refused:
-            assert [(r.load_id, r.rows) for r in listed(Lake.open(root))] == [(LOAD_ID, {"log": 3, "items": 0})]
+            assert [(r.load_id, r.rows) for r in listed(Lake.open(root))] == [
+                (LOAD_ID, {"log": 3, "items": 0})
+            ]
 
 
 def _same(one: History, two: History) -> bool:
@@ -100,12 +102,11 @@ def test_the_same_holds_for_a_lake_in_a_bucket(name: str, phase: str, fresh: Fre
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in ("pair", "first") else pytest.mark.soak)
-        for name in SCENARIOS
-    ],
+    [pytest.param(name, marks=[] if name in ("pair", "first") else pytest.mark.soak) for name in SCENARIOS],
 )
-def test_killed_at_any_step_on_the_disk_a_load_is_there_once_after_the_next_run(name: str, fresh: Fresh) -> None:
+def test_killed_at_any_step_on_the_disk_a_load_is_there_once_after_the_next_run(
+    name: str, fresh: Fresh
+) -> None:
     matrix = Matrix(SCENARIOS[name], fresh)
 
     def case(n: int) -> bool:
@@ -172,7 +173,9 @@ def watched(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 def _publish(lake: Lake, n: int) -> None:
     with lake.load("shop", load_id=f"n-{n}") as load:
-        load.write("a", [{"id": i, "n": n} for i in range(5 + n % 2)], disposition="replace", primary_key="id")
+        load.write(
+            "a", [{"id": i, "n": n} for i in range(5 + n % 2)], disposition="replace", primary_key="id"
+        )
         load.write("b", [{"id": i, "n": n} for i in range(3)], disposition="merge", primary_key="id")
         load.write("c", [{"n": n}])
 

@@ -78,7 +78,9 @@ def after(op: Op, before: list[Row]) -> list[Row]:
         return kept + rows
     gone = named | incoming
     kept = [
-        row for row in before if key_of(row, key) not in gone and key_of(row, op.merge_key or ("",)) not in groups
+        row
+        for row in before
+        if key_of(row, key) not in gone and key_of(row, op.merge_key or ("",)) not in groups
     ]
     return kept + rows
 

@@ -26,12 +26,16 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 INSTANTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - bounds have none
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), TEXT, st.floats(allow_nan=False, allow_infinity=False)),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), TEXT, st.floats(allow_nan=False, allow_infinity=False)
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(TEXT, inner, max_size=3)),
     max_leaves=4,
 )
 OBJECTS = st.dictionaries(TEXT, VALUES, max_size=3)
-TYPES = st.sampled_from(["int64", "json", "decimal(5,2)", {"list": "string"}, {"struct": {"a": {"list": "null"}}}])
+TYPES = st.sampled_from(
+    ["int64", "json", "decimal(5,2)", {"list": "string"}, {"struct": {"a": {"list": "null"}}}]
+)
 COLUMNS = st.lists(
     st.builds(Column, name=TEXT, type=TYPES, source_name=st.one_of(st.none(), TEXT)), max_size=3
 ).map(tuple)
@@ -49,7 +53,9 @@ def changes(draw: st.DrawFn, table: str) -> TableChange:
         columns=draw(COLUMNS),
         # A path always has one digest and one size: it is one file.
         parts=tuple(
-            Part(path=f"s/{table}/{p}.parquet", sha256=p * 64, size_bytes=ord(p), rows=draw(st.integers(0, 9)))
+            Part(
+                path=f"s/{table}/{p}.parquet", sha256=p * 64, size_bytes=ord(p), rows=draw(st.integers(0, 9))
+            )
             for p in parts
         ),
         base=draw(st.booleans()),
@@ -79,7 +85,7 @@ def histories(draw: st.DrawFn) -> list[Commit]:
                 effective_at=draw(INSTANTS),
                 committed_at=draw(INSTANTS),
                 tables=tables,
-                failure=draw(st.one_of(st.none(), st.text("aé\n\"", min_size=1))),
+                failure=draw(st.one_of(st.none(), st.text('aé\n"', min_size=1))),
                 responses=tuple(draw(st.lists(OBJECTS, max_size=1))),
                 pipeline=draw(st.one_of(st.none(), st.dictionaries(TEXT, VALUES, min_size=1, max_size=3))),
                 produced_by=about[draw(st.integers(0, 1))],
@@ -109,7 +115,9 @@ def test_commits_come_back_from_their_lines(history: list[Commit], cut: int) -> 
     assert log.head == len(history)
 
 
-def commit(seq: int, *, prev: str = "", observed: datetime = START, effective: datetime | None = None) -> Commit:
+def commit(
+    seq: int, *, prev: str = "", observed: datetime = START, effective: datetime | None = None
+) -> Commit:
     return Commit(
         source="s",
         seq=seq,
@@ -147,7 +155,9 @@ def test_a_file_cut_anywhere_is_torn_or_not_json() -> None:
         with pytest.raises(TornCommitError):
             parse_file(whole[:length], key="k", source="s")
         with pytest.raises(FormatError):
-            parse_file(whole[:length] + b"\n", key="k", source="s") if whole[length : length + 1] != b"\n" else parse_file(b"", key="k", source="s")
+            parse_file(whole[:length] + b"\n", key="k", source="s") if whole[
+                length : length + 1
+            ] != b"\n" else parse_file(b"", key="k", source="s")
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,14 @@ from lakehouse.parquet.digest import digest_rows, hash_json, row_hashes
 from lakehouse.parquet.infer import canonical, column_to_array, json_array
 from lakehouse.parquet.part import write_part
 
-TEXT = st.one_of(st.text(max_size=10), st.sampled_from(["", "x" * 63, "x" * 64, "x" * 65, "é" * 40, "\0", "\0\0"]))
+TEXT = st.one_of(
+    st.text(max_size=10), st.sampled_from(["", "x" * 63, "x" * 64, "x" * 65, "é" * 40, "\0", "\0\0"])
+)
 INTEGERS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
-FLOATS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 0.1, 2.0**63, -(2.0**63), 1e300]), st.floats(allow_nan=False, allow_infinity=False))
+FLOATS = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 0.1, 2.0**63, -(2.0**63), 1e300]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
 KINDS = [
     st.booleans(),
     INTEGERS,
@@ -32,7 +37,9 @@ KINDS = [
     st.lists(st.fixed_dictionaries({"x": st.lists(TEXT, max_size=2)}), max_size=2),
     st.one_of(INTEGERS, TEXT, st.booleans(), st.lists(FLOATS, max_size=2)),
 ]
-COLUMNS = st.sampled_from(KINDS).flatmap(lambda kind: st.lists(st.one_of(st.none(), kind), min_size=1, max_size=8))
+COLUMNS = st.sampled_from(KINDS).flatmap(
+    lambda kind: st.lists(st.one_of(st.none(), kind), min_size=1, max_size=8)
+)
 
 
 @st.composite
@@ -54,7 +61,7 @@ def hashes(array: pa.Array) -> list[int]:
 @settings(deadline=None)
 def test_columns_hash_as_values_do_one_by_one(values: list[Any]) -> None:
     """A typed column, the same as JSON text, and the plain reading of the definition agree."""
-    from lakehouse.parquet import digest as d  # noqa: PLC0415 - names of the module's own
+    from lakehouse.parquet import digest as d
 
     one_by_one = [d._mix_one((hash_json(v) * d._name_hash("x") + d._SEED["row"]) & d._MASK) for v in values]
     assert hashes(column_to_array(values)) == one_by_one
@@ -85,7 +92,9 @@ def test_it_is_the_same_after_parquet(table: pa.Table) -> None:
     digest = digest_rows(table)
     read = pq.read_table(io.BytesIO(write_part(table).data))
     back = [
-        pa.ExtensionArray.from_storage(JSON, read[n].combine_chunks().cast(pa.string())) if table[n].type == JSON else read[n]
+        pa.ExtensionArray.from_storage(JSON, read[n].combine_chunks().cast(pa.string()))
+        if table[n].type == JSON
+        else read[n]
         for n in read.column_names
     ]
     again = pa.table(back, names=read.column_names) if back else pa.table({"none": pa.nulls(table.num_rows)})
@@ -132,9 +141,13 @@ def test_large_numbers_agree_in_all_types_that_hold_them() -> None:
     found.add(tuple(hashes(pa.array([Decimal(v) for v in values], pa.decimal128(20, 0)))))
     assert len(found) == 1
     for number in (0.1, 1e300, 2.0**63, 1.5, 1e22, -2.5e-7):
-        text = pa.ExtensionArray.from_storage(JSON, pa.array([json.dumps(number), json_array([number]).to_pylist()[0]]))
+        text = pa.ExtensionArray.from_storage(
+            JSON, pa.array([json.dumps(number), json_array([number]).to_pylist()[0]])
+        )
         assert set(hashes(text)) == set(hashes(pa.array([number])))
-    assert hashes(pa.array([Decimal("1.50")])) == hashes(pa.array([1.5])) == hashes(json_array([Decimal("1.5")]))
+    assert (
+        hashes(pa.array([Decimal("1.50")])) == hashes(pa.array([1.5])) == hashes(json_array([Decimal("1.5")]))
+    )
     long = Decimal("1.23456789012345678901234567890")
     assert hashes(pa.array([long])) == hashes(json_array([long])) != hashes(pa.array([float(long)]))
 
@@ -142,7 +155,10 @@ def test_large_numbers_agree_in_all_types_that_hold_them() -> None:
 def test_moments_agree_whatever_their_unit() -> None:
     midnight = datetime(2026, 1, 1)  # noqa: DTZ001 - without a zone on purpose
     arrays = [pa.array([midnight], pa.timestamp(unit)) for unit in ("us", "ns")]
-    arrays += [pa.array([date(2026, 1, 1)]), pa.array([midnight.replace(tzinfo=UTC)], pa.timestamp("us", "UTC"))]
+    arrays += [
+        pa.array([date(2026, 1, 1)]),
+        pa.array([midnight.replace(tzinfo=UTC)], pa.timestamp("us", "UTC")),
+    ]
     assert len({hashes(array)[0] for array in arrays}) == 1
     assert len({hashes(pa.array([n], pa.timestamp("ns")))[0] for n in (0, 1, 999, 1000)}) == 4
 
@@ -163,7 +179,9 @@ def test_nulls_of_structs_and_lists_hide_what_lies_under_them() -> None:
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), inner, mask=pa.array([True, False]))
     assert hashes(lists) == hashes(pa.array([None, [2]], lists.type))
     assert hashes(lists.slice(1)) == hashes(pa.array([[2]], lists.type))
-    assert hashes(pa.array([[], []], pa.list_(pa.string()))) == hashes(normalize(pa.table({"x": [[], []]}))[0]["x"].combine_chunks())
+    assert hashes(pa.array([[], []], pa.list_(pa.string()))) == hashes(
+        normalize(pa.table({"x": [[], []]}))[0]["x"].combine_chunks()
+    )
 
 
 def test_rows_that_repeat_count_each_time() -> None:

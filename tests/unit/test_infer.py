@@ -20,14 +20,29 @@ from lakehouse.parquet.part import write_part
 
 NAMES = st.sampled_from(["a", "A", "b c", "", "é", "<5", 'q"', "a.b"])
 TEXT = st.text(max_size=6)
-INTEGERS = st.one_of(st.integers(-3, 3), st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 + 1]), st.integers())
-FLOATS = st.one_of(st.sampled_from([0.0, 1.0, 0.1, 1e16, 1e300, 5e-324]), st.floats(allow_nan=False, allow_infinity=False))
+INTEGERS = st.one_of(
+    st.integers(-3, 3),
+    st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**63, 2**64 + 1]),
+    st.integers(),
+)
+FLOATS = st.one_of(
+    st.sampled_from([0.0, 1.0, 0.1, 1e16, 1e300, 5e-324]), st.floats(allow_nan=False, allow_infinity=False)
+)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), INTEGERS, FLOATS, TEXT),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
     max_leaves=6,
 )
-ONE_KIND = st.sampled_from([st.booleans(), INTEGERS, FLOATS, TEXT, st.lists(INTEGERS, max_size=2), st.lists(st.one_of(st.none(), TEXT))])
+ONE_KIND = st.sampled_from(
+    [
+        st.booleans(),
+        INTEGERS,
+        FLOATS,
+        TEXT,
+        st.lists(INTEGERS, max_size=2),
+        st.lists(st.one_of(st.none(), TEXT)),
+    ]
+)
 SHAPES = st.dictionaries(NAMES, INTEGERS, max_size=3)
 COLUMNS = st.one_of(
     st.lists(VALUES, max_size=5),

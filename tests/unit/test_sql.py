@@ -1,10 +1,11 @@
 """SQL over parts: a column that was widened reads every value it ever had, whichever way it took."""
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lakehouse.core.types import Type, unify
+from lakehouse.core.types import Column, Type, unify
 from lakehouse.duck.sql import duck_type, literal, quote, widened
 from lakehouse.parquet.arrow import arrow_type, from_duck
-from lakehouse.core.types import Column
 from lakehouse.parquet.infer import json_text
 from lakehouse.parquet.part import write_part
 
@@ -36,7 +36,7 @@ SCALARS: dict[str, list[Any]] = {
     "decimal(4,2)": [Decimal("1.00"), Decimal("-0.50"), Decimal("99.99")],
     "decimal(20,0)": [Decimal(1), Decimal(2**64 - 1)],
     "decimal(38,30)": [Decimal("1.5"), Decimal("12345678." + "1" * 30)],
-    "string": ["", "1", "é\n\"\\/", "a\x1bb", "null"],
+    "string": ["", "1", 'é\n"\\/', "a\x1bb", "null"],
     "binary": [b"", b"\x00\xffa"],
     "date": [date(2026, 1, 1), date(1, 1, 1)],
     "time": [time(0), time(1, 2, 3, 4)],
@@ -55,7 +55,12 @@ def _samples() -> list[tuple[Type, list[Any]]]:
             out.append(({"list": kind}, [values, [None], [], None]))
             out.append(({"struct": {"a": kind}}, [*({"a": v} for v in values), {"a": None}, None]))
     out.append(({"struct": {"b": "string", "a": "int8"}}, [{"b": "x", "a": 1}, None]))
-    out.append(({"list": {"struct": {"a": "int32", "q'": {"list": "float32"}}}}, [[{"a": 1, "q'": [0.5]}, None], None]))
+    out.append(
+        (
+            {"list": {"struct": {"a": "int32", "q'": {"list": "float32"}}}},
+            [[{"a": 1, "q'": [0.5]}, None], None],
+        )
+    )
     out.append(({"list": {"list": "int8"}}, [[[1], None, []], None]))
     out.append(({"list": {"list": "float64"}}, [[[0.1], [1.0]], None]))
     return out
@@ -76,7 +81,8 @@ def as_read(value: Any, *, have: Type, want: Type) -> Any:
             return [as_read(v, have=have["list"], want=want["list"]) for v in value]
         fields = have["struct"]
         return {
-            n: as_read(value.get(n), have=fields.get(n, "null"), want=inner) for n, inner in want["struct"].items()
+            n: as_read(value.get(n), have=fields.get(n, "null"), want=inner)
+            for n, inner in want["struct"].items()
         }
     if want == "timestamp" and have == "date":
         return datetime(value.year, value.month, value.day)  # noqa: DTZ001
@@ -87,13 +93,14 @@ def in_json(value: Any, have: Type) -> Any:
     if isinstance(have, dict) and value is not None:
         if "list" in have:
             return [in_json(v, have["list"]) for v in value]
-        return {n: in_json(value.get(n), inner) for n, inner in have["struct"].items()}
+        shown = {n: in_json(value.get(n), inner) for n, inner in have["struct"].items()}
+        return {n: v for n, v in shown.items() if v is not None}
     return None if have == "null" else json.loads(json_text(value), parse_float=Decimal)
 
 
 def close(value: Any) -> Any:
     """Numbers of JSON text as exact as they were written; a float as its shortest text says."""
-    if isinstance(value, float) and value == value and abs(value) != float("inf"):
+    if isinstance(value, float) and math.isfinite(value):
         return Decimal(repr(value))
     if isinstance(value, list):
         return [close(v) for v in value]
@@ -114,7 +121,7 @@ def read(duck: duckdb.DuckDBPyConnection, file: Path, steps: list[Type]) -> list
     sql = f"SELECT n, x FROM read_parquet({literal(str(file))})"
     if steps[0] == "null":
         sql = f"SELECT n FROM read_parquet({literal(str(file))})"
-    for have, want in zip(steps, steps[1:], strict=False):
+    for have, want in pairwise(steps):
         sql = f"SELECT n, {widened('x', have, want)} AS x FROM ({sql})"
     if steps == ["null"]:
         return []
@@ -160,7 +167,11 @@ def test_the_way_to_a_wider_type_does_not_matter(
         wide = {repr(w): w for w in (unify(middle, third) for third, _ in SAMPLES[:22])}
         for want in wide.values():
             if "null" not in (middle, have) and middle not in (have, want):
-                assert read(duck, file, [have, middle, want]) == read(duck, file, [have, want]), (have, middle, want)
+                assert read(duck, file, [have, middle, want]) == read(duck, file, [have, want]), (
+                    have,
+                    middle,
+                    want,
+                )
 
 
 def test_json_text_of_a_scalar_is_what_python_writes_for_it(

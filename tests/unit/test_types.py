@@ -73,7 +73,11 @@ def test_what_would_lose_digits_becomes_json() -> None:
     assert unify_all([]) == "null"
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "A", "", "unnamed", "a_2", "A_2", "_lake_seq", "é", "É"]), unique=True)))
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "A", "", "unnamed", "a_2", "A_2", "_lake_seq", "é", "É"]), unique=True)
+    )
+)
 def test_names_are_distinct_and_stay_the_same_for_ever(loads: list[list[str]]) -> None:
     known: tuple[Column, ...] = ()
     chosen: dict[str, str] = {}
@@ -83,7 +87,8 @@ def test_names_are_distinct_and_stay_the_same_for_ever(loads: list[list[str]]) -
         for source, name in zip(incoming, names, strict=True):
             assert chosen.setdefault(source, name) == name
         columns = [
-            Column(name=n, type="int64", source_name=None if n == s else s) for s, n in zip(incoming, names, strict=True)
+            Column(name=n, type="int64", source_name=None if n == s else s)
+            for s, n in zip(incoming, names, strict=True)
         ]
         known = merge_columns(known, columns)
     folded = [name.lower() for name in chosen.values()]
