@@ -142,11 +142,14 @@ def run_scraper(lake: Lake, scraper: Scraper, *, pipelines_dir: Path, **options:
 
 def run_days(
     lake: Lake, scraper: Scraper, *, days: int, pipelines_dir: Path, **options: Any
-) -> list[RunResult]:
+) -> Iterator[RunResult]:
     """Run a scraper for past days, oldest first, then for today: one load for each.
 
     Days that the log has reached already are skipped: time in a log does not run backwards. Each
     load counts as observed a whole number of days before now. Options are those of `run_source`.
+
+    Yields:
+        What each run did, when it is done.
 
     Raises:
         UserError: The scraper has no parameter `day`; or as `run_source`.
@@ -158,8 +161,9 @@ def run_days(
     reached = max((c.observed_at for c in lake.log(scraper.name).commits), default=None)
     past = (now - timedelta(days=back) for back in range(days, 0, -1))
     missing = [moment for moment in past if reached is None or reached.date() < moment.date()]
-    results = [_run_day(lake, scraper, moment, pipelines_dir, options) for moment in missing]
-    return [*results, run_scraper(lake, scraper, pipelines_dir=pipelines_dir, **options)]
+    for moment in missing:
+        yield _run_day(lake, scraper, moment, pipelines_dir, options)
+    yield run_scraper(lake, scraper, pipelines_dir=pipelines_dir, **options)
 
 
 def _run_day(

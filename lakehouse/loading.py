@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import duckdb
-import pyarrow as pa
 
 from lakehouse import kept
 from lakehouse.change import DISPOSITIONS, Change, State, Write, work_out
@@ -25,7 +24,7 @@ from lakehouse.core.commit import Commit, Part, TableChange
 from lakehouse.core.gates import Gates, refusals
 from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, QuarantinedError, SchemaError
-from lakehouse.parquet.arrow import to_table
+from lakehouse.parquet.arrow import stacked, to_table
 from lakehouse.parquet.check import first_damage
 from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
@@ -181,8 +180,8 @@ class Load:
         deletes = [d for d in (before.deletes, write.deletes) if d is not None]
         return replace(
             write,
-            rows=_stacked([before.rows, write.rows]),
-            deletes=_stacked(deletes) if deletes else None,
+            rows=stacked([before.rows, write.rows]),
+            deletes=stacked(deletes) if deletes else None,
         )
 
     def _next(self, log: Log) -> Commit:
@@ -282,10 +281,3 @@ def _names(given: Sequence[str] | str) -> tuple[str, ...]:
 
 def _stored_name(name: str, change: Change) -> str:
     return next((c.name for c in change.columns if c.source_name == name), name)
-
-
-def _stacked(tables: list[pa.Table]) -> pa.Table:
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return to_table([row for table in tables for row in table.to_pylist()])

@@ -1,5 +1,6 @@
 """`lakehouse ingest`: run scrapers, publish what they bring."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,8 @@ from lakehouse.cli.context import open_lake, print_json, project
 from lakehouse.errors import LakehouseError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ingest.run import RunResult
     from lakehouse.lake import Lake
     from lakehouse.project import Project
@@ -42,15 +45,13 @@ def ingest_command(
     said = []
     for name in names:
         try:
-            results = _run(lake, here, name, days)
+            for result in _run(lake, here, name, days):
+                said.append(_json(result))
+                if not as_json:
+                    _tell(result)
         except LakehouseError as error:
             failures.append(error)
             click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
-        else:
-            said += [_json(result) for result in results]
-            if not as_json:
-                for result in results:
-                    _tell(result)
     refresh(lake)
     if as_json:
         print_json(said)
@@ -66,7 +67,8 @@ def _set_up_logging(*, verbose: bool) -> None:
         logging.getLogger("stamina").setLevel(logging.ERROR)  # a retry that helps is no news
 
 
-def _run(lake: "Lake", here: "Project", name: str, days: int | None) -> "list[RunResult]":
+def _run(lake: "Lake", here: "Project", name: str, days: int | None) -> "Iterator[RunResult]":
+    os.environ.setdefault("DLT_PROJECT_DIR", str(here.root))  # where dlt looks for .dlt/config.toml
     from ingest.discover import load_scraper
     from ingest.run import run_days
 

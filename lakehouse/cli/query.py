@@ -10,7 +10,7 @@ import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import open_lake
-from lakehouse.errors import QueryError
+from lakehouse.errors import QueryError, SetupError, UserError
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,6 +75,8 @@ def _write(session: "Session", sql: str, format_: str, output: Path | None) -> N
             raise QueryError("Parquet goes to a file", hint="Say where to: -o FILE.parquet.")
         _print(session, sql, format_, sys.stdout)
         return
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no such folder", hint="Make it first.")
     temporary = output.with_name(f".{output.name}.tmp")
     try:
         if format_ == "parquet":
@@ -85,6 +87,8 @@ def _write(session: "Session", sql: str, format_: str, output: Path | None) -> N
             with temporary.open("w", encoding="utf-8", newline="") as sink:
                 _print(session, sql, format_, sink)
         temporary.replace(output)
+    except OSError as error:
+        raise SetupError(f"{output}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

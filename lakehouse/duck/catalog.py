@@ -17,6 +17,7 @@ from lakehouse.core.log import Log, TableLog
 from lakehouse.duck.current import said_by
 from lakehouse.duck.names import AS_OF, literal, quote
 from lakehouse.duck.sql import state_at
+from lakehouse.duck.trouble import unreadable
 from lakehouse.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -69,27 +70,37 @@ def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
 
 def build(
     connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
-) -> None:
-    """Fill an empty database with the catalog of a lake."""
+) -> dict[str, IntegrityError]:
+    """Fill an empty database with the catalog of a lake.
+
+    Returns:
+        What is wrong with sources that have a table whose files cannot be read; it is left out.
+    """
+    broken: dict[str, IntegrityError] = {}
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA {quote(source)}")
         for table in log.tables.values():
-            for statement in statements(source, table, locate=lake.locate):
-                connection.execute(statement)
+            try:
+                for statement in statements(source, table, locate=lake.locate):
+                    connection.execute(statement)
+            except duckdb.Error as error:
+                broken[source] = unreadable(error, f"{source}.{table.name}:")
+    about = dict(said) | {f"broken:{source}": "" for source in broken}
+    connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     connection.execute("COMMIT")
+    return broken
 
 
 def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
     """Write the catalog of a local lake to a file, in the place of the one before.
 
     Returns:
-        What is wrong with sources whose log cannot be read; they are left out.
+        What is wrong with sources whose log or files cannot be read; they are left out.
     """
     said = said_by(lake)  # before the logs are read: a commit in between makes the catalog out of date
     logs, broken = read_logs(lake)
@@ -101,7 +112,7 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f"ATTACH {literal(str(temporary))} AS lakehouse ({STORAGE}); USE lakehouse")
-            build(connection, lake, logs, said)
+            broken |= build(connection, lake, logs, said)
         finally:
             connection.close()
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
@@ -139,15 +150,21 @@ def position_sql(source: str, moment: str) -> str:
     The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
     either, the number of a load, or NULL for now. Anything else is an error that says so.
     """
-    instant = f"epoch_us(TRY_CAST({moment}::VARCHAR AS TIMESTAMP))"
-    digits = f"regexp_full_match({moment}::VARCHAR, '\\s*[0-9]+\\s*')"
-    number = f"CASE WHEN {digits} THEN TRY_CAST({moment}::VARCHAR AS BIGINT) END"
+    text = f"{moment}::VARCHAR"
+    # DuckDB 2 leaves a zone out of account where text becomes a TIMESTAMP; DuckDB 1 did not.
+    zoned = f"regexp_matches({text}, ':[0-9][0-9].*([A-Za-z_]|[+-][0-9][0-9:]*)\\s*$')"
+    instant = (
+        f"CASE WHEN {zoned} THEN epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)) "
+        f"ELSE epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+    )
+    digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
+    number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
     return (
         f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
         f"WHEN {moment} IS NULL THEN true "
         f"WHEN {number} IS NOT NULL THEN seq <= {number} "
         f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
-        f"ELSE error('as of ' || {moment}::VARCHAR || ': is neither an instant (2026-11-01T12:00:00Z) "
+        f"ELSE error('as of ' || {text} || ': is neither an instant (2026-11-01T12:00:00Z) "
         f"nor the number of a load') END)"
     )
 

@@ -38,22 +38,12 @@ class Session:
         """A session over a lake as it is now, turned to a moment if one is given."""
         connection = connect(lake)
         path = catalog_path(lake)
-        if path is None:
-            from lakehouse.duck import catalog
-
-            logs, broken = catalog.read_logs(lake)
-            connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
-            catalog.build(connection, lake, logs, current.said_by(lake))
-            allowed = f"{PROTOCOL}://{lake.id}/"
-        else:
-            broken = {}
-            if not (current.attach(connection, path) and current.is_current(connection, lake)):
-                connection.execute("DETACH DATABASE IF EXISTS lakehouse")
-                broken = refresh(lake, force=True)
-                if not current.attach(connection, path):
-                    raise SetupError(f"{path}: cannot be opened", hint="Delete it (it is derived) and try again.")
-            connection.execute("USE lakehouse")
-            allowed = f"{lake.url}/"
+        broken = {}
+        if path is None or not (current.attach(connection, path) and current.is_current(connection, lake)):
+            connection.execute("DETACH DATABASE IF EXISTS lakehouse")
+            broken = _build(connection, lake, path)
+        connection.execute("USE lakehouse")
+        allowed = f"{PROTOCOL}://{lake.id}/" if path is None else f"{lake.url}/"
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
@@ -79,6 +69,20 @@ class Session:
     def checked(self, sql: str) -> str:
         """The text of the one query that the SQL consists of. Raises QueryError if it is not one."""
         return check_is_query(self.connection, sql)
+
+
+def _build(connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | None) -> dict[str, IntegrityError]:
+    """Attach a new catalog: the file, or one in memory where there is none or it may not be written."""
+    from lakehouse.duck import catalog
+
+    if path is not None:
+        with contextlib.suppress(OSError, duckdb.IOException):
+            broken = catalog.write_file(path, lake)
+            if current.attach(connection, path):
+                return broken
+    logs, broken = catalog.read_logs(lake)
+    connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
+    return broken | catalog.build(connection, lake, logs, current.said_by(lake))
 
 
 def catalog_path(lake: "Lake") -> Path | None:
@@ -123,11 +127,12 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     try:
         found = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(_plain(error)) from None
+        raise QueryError(plain(error)) from None
     if len(found) != 1:
         raise QueryError(f"{len(found)} statements where one query is expected", hint="Give one SELECT.")
-    kind, text = found[0].type, found[0].query.strip().rstrip(";")
-    if kind == duckdb.StatementType.EXPLAIN and _EXPLAIN.match(text):
+    kind, text = found[0].type, _without_end(found[0].query.strip())
+    explains = kind in {duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
+    if explains and _EXPLAIN.match(text):
         check_is_query(connection, _EXPLAIN.sub("", text, count=1))
         return text
     pivot = kind == duckdb.StatementType.MULTI and _QUERY.match(text)  # MULTI is also a COPY of a PIVOT
@@ -139,27 +144,8 @@ def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     return text
 
 
-@contextlib.contextmanager
-def explained(broken: dict[str, IntegrityError]) -> Iterator[None]:
-    """Turn DuckDB's errors into ours, with what to do next."""
-    try:
-        yield
-    except duckdb.IOException as error:
-        text = _plain(error)
-        raise MissingPartError(
-            f"a file that the log names cannot be read: {text}",
-            hint="Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup.",
-        ) from None
-    except duckdb.CatalogException as error:
-        for source, trouble in broken.items():
-            if re.search(rf"\b{re.escape(source)}\b", str(error)):
-                raise trouble from None
-        raise NotFoundError(
-            _plain(error), hint="See what there is: lakehouse tables. A catalog of old: lakehouse refresh."
-        ) from None
-    except duckdb.Error as error:
-        raise QueryError(_plain(error)) from None
-
-
-def _plain(error: duckdb.Error) -> str:
-    return str(error).strip()
+def _without_end(text: str) -> str:
+    """A statement without the semicolon that ends it, and without comments after that."""
+    raw = text.encode()
+    offsets = [at for at, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
+    return raw[: offsets[-1]].decode() if raw[offsets[-1] :].startswith(b";") else text

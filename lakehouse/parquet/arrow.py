@@ -5,14 +5,14 @@ says which types of the format the columns have.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.core.types import Column, Type, decimal
+from lakehouse.core.types import Column, Type, decimal, unify
 from lakehouse.errors import SchemaError
 
 JSON = pa.json_()
@@ -61,11 +61,35 @@ def to_table(data: Any) -> pa.Table:
         items = list(data)
         if all(isinstance(item, dict) for item in items):
             return rows_to_table(items)
-        return pa.concat_tables([to_table(item) for item in items], promote_options="permissive")
+        return stacked([to_table(item) for item in items])
     msg = f"{type(data).__name__} is not data that a load can take"
     raise SchemaError(
         msg, hint="Give an Arrow table, a Polars or pandas frame, a DuckDB relation or a list of dicts."
     )
+
+
+def stacked(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables one after the other, each column in the least type that holds the values of all of them.
+
+    pyarrow's own promotion is not for this: it takes JSON text for plain text, and bytes for text.
+
+    Raises:
+        SchemaError: A type that cannot be kept.
+    """
+    if all(table.schema.equals(tables[0].schema) for table in tables):
+        return pa.concat_tables(tables)
+    whole = [normalize(table) for table in tables]
+    kinds: dict[str, Type] = {}
+    for _, types in whole:
+        kinds |= {name: unify(kinds.get(name, "null"), kind) for name, kind in types.items()}
+    return pa.concat_tables(
+        pa.table([_widened_or_nulls(table, name, kind) for name, kind in kinds.items()], names=list(kinds))
+        for table, _ in whole
+    )
+
+
+def _widened_or_nulls(table: pa.Table, name: str, kind: Type) -> pa.ChunkedArray | pa.Array:
+    return widen(table[name] if name in table.column_names else pa.nulls(table.num_rows), kind)
 
 
 def normalize(table: pa.Table) -> tuple[pa.Table, dict[str, Type]]:

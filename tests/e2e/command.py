@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ class Done:
         """Itself, when it failed with that code, said these words, and showed no traceback."""
         assert self.code == code, f"exit code {self.code}, not {code}\n{self.err}\n{self.out[-2000:]}"
         assert "Traceback" not in self.err
-        assert self.err.lower().count("error:") == 1, self.err
+        assert len(re.findall(r"^[eE]rror: ", self.err, re.MULTILINE)) == 1, self.err
         for word in words:
             assert word in self.err, f"{word!r} is not in: {self.err}"
         return self

@@ -139,11 +139,15 @@ SCALARS = (
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "A", "", "x y"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["a", "b", "A", "", "x y"]), inner, max_size=3),
     max_leaves=5,
 )
 NAMES = st.sampled_from(["id", "v", "w", "ID", "", "t", "_lake_seq", "<5"])
-ROWS = st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=4)
+# An object is no key: whether a field of it is null or not there at all is not kept.
+ROWS = st.lists(
+    st.dictionaries(NAMES, VALUES, max_size=4).filter(lambda row: not isinstance(row.get("id"), dict)), max_size=4
+)
 RAW = st.sampled_from([b"", b"[", b"{}", b"[]"])
 
 

@@ -85,7 +85,8 @@ def test_a_lake_that_met_an_error_can_be_used_on(name: str, fresh: Fresh) -> Non
             error = _fails_clearly(lambda store=store: scenario.run(store))
             if not hook.struck:
                 break
-            assert error
+            # Once the load is published, derived files may fail in silence; nothing else may.
+            assert error or LOAD_ID in audit(root).load_ids, hook.struck
             scenario.run(store)
             assert audit(root).load_ids.count(LOAD_ID) == 1, hook.struck
             shutil.rmtree(root.parent)

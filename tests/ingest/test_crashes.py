@@ -9,6 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import crashing
 
+pytestmark = pytest.mark.timeout(900)  # hundreds of short runs, on a machine that may be busy
+
 
 def crash(folder: Path, number: int, cases: list[str]) -> list[str]:
     """What `crashing.py` says about the cases, in the run of that number."""

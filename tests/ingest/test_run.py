@@ -210,7 +210,7 @@ def test_a_scraper_runs_under_the_name_of_its_file(
 def test_past_days_are_loaded_once_oldest_first(lake: Lake, project: Path, pipelines_dir: Path) -> None:
     daily = load_scraper(project, "daily")
     for _ in range(2):
-        run_days(lake, daily, days=2, pipelines_dir=pipelines_dir)
+        list(run_days(lake, daily, days=2, pipelines_dir=pipelines_dir))
     today = datetime.now(UTC).date()
     days = [commit.observed_at.date() for commit in lake.log("daily").commits]
     assert days == [today - timedelta(days=2), today - timedelta(days=1), today, today]
@@ -220,4 +220,4 @@ def test_past_days_are_loaded_once_oldest_first(lake: Lake, project: Path, pipel
 
 def test_a_scraper_without_a_day_has_no_past_days(lake: Lake, project: Path, pipelines_dir: Path) -> None:
     with pytest.raises(UserError, match="cannot be run for past days"):
-        run_days(lake, load_scraper(project, "now"), days=2, pipelines_dir=pipelines_dir)
+        list(run_days(lake, load_scraper(project, "now"), days=2, pipelines_dir=pipelines_dir))

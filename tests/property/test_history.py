@@ -139,7 +139,10 @@ class History(RuleBasedStateMachine):
         try:
             with self.lake.load("s", load_id=load_id, observed_at=observed, gates=gates) as load:
                 for op in writes:
-                    load.write(op.table, op.rows, **op.settings)
+                    cut = data.draw(st.integers(0, len(op.rows)))  # written in pieces, as streams are
+                    if cut:
+                        load.write(op.table, op.rows[:cut], **op.settings | {"deletes": None})
+                    load.write(op.table, op.rows[cut:], **op.settings)
         except QuarantinedError:
             assert refused
             return

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from lakehouse.core.types import Type, check, unify
 from lakehouse.errors import SchemaError
-from lakehouse.parquet.arrow import JSON, arrow_type, format_type, normalize, physical, to_table, widen
+from lakehouse.parquet.arrow import (
+    JSON,
+    arrow_type,
+    format_type,
+    normalize,
+    physical,
+    stacked,
+    to_table,
+    widen,
+)
+from lakehouse.parquet.digest import digest_rows
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901)  # noqa: DTZ001 - without a zone on purpose
 AWARE = MOMENT.replace(tzinfo=UTC)
@@ -212,3 +222,32 @@ def test_data_of_every_kind_becomes_the_same_table(tmp_path: Path) -> None:
 def test_what_is_no_data_is_refused(data: object) -> None:
     with pytest.raises(SchemaError):
         to_table(data)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ([1, "b"], ["a"]),
+        ([1, "b"], [5]),
+        ([2**53 + 1], [0.5]),
+        ([1], [0.5]),
+        ([{"a": 1}], [{"a": "x"}]),
+        ([{"a": 1}], [{"b": None}]),
+        ([True], [2]),
+        ([[1]], [["a"]]),
+        ([None], [[{"x": 1}]]),
+        ([b"\xff"], ["a"]),
+        ([2**64], [1]),
+    ],
+)
+def test_tables_stacked_keep_each_value(one: list[Any], two: list[Any]) -> None:
+    """As if the rows had come at once."""
+    apart = stacked([to_table([{"x": v} for v in one]), to_table([{"x": v, "y": 1} for v in two])])
+    at_once = to_table([{"x": v} for v in one] + [{"x": v, "y": 1} for v in two])
+    assert digest_rows(apart) == digest_rows(at_once)
+    assert normalize(apart)[1] == normalize(at_once)[1]
+
+
+def test_tables_of_one_schema_are_stacked_without_a_copy() -> None:
+    table = pa.table({"x": [1, 2]})
+    assert stacked([table, table]).column("x").num_chunks == 2

@@ -1,0 +1,51 @@
+"""DuckDB's errors as ours: what went wrong, and what to do next. No query is run here."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+import duckdb
+
+from lakehouse.errors import DamagedPartError, IntegrityError, MissingPartError, NotFoundError, QueryError
+
+_KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
+_WHERE = re.compile(r"\n\s*LINE \d+: .*", re.DOTALL)
+# What DuckDB says of a file that is not the Parquet file it was; not of what a query computes.
+_DAMAGE = re.compile(r"\bparquet|don't know what type|thrift|TProtocol|decompress", re.IGNORECASE)
+_ASKED_WRONGLY = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.ConversionException)
+_VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
+
+
+def plain(error: duckdb.Error) -> str:
+    """What DuckDB says, without the kind of error that it begins with."""
+    return _KIND.sub("", str(error).strip())
+
+
+def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
+    """The error for a file that a log names and DuckDB cannot read."""
+    text = _WHERE.sub("", plain(error))
+    kind = MissingPartError if "No files found" in text else DamagedPartError
+    return kind(f"{what} cannot be read: {text}", hint=_VERIFY)
+
+
+@contextlib.contextmanager
+def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
+    """Turn DuckDB's errors into ours.
+
+    Args:
+        broken: What is known to be wrong with sources; they are not in the catalog, or not all of them.
+    """
+    try:
+        yield
+    except duckdb.CatalogException as error:
+        for source, trouble in broken.items():
+            if re.search(rf"\b{re.escape(source)}\b", str(error)):
+                raise trouble from None
+        raise NotFoundError(
+            plain(error), hint="See what there is: lakehouse tables. A catalog of old: lakehouse refresh."
+        ) from None
+    except duckdb.Error as error:
+        io = isinstance(error, duckdb.IOException)
+        if io or (not isinstance(error, _ASKED_WRONGLY) and _DAMAGE.search(str(error))):
+            raise unreadable(error, "a file that the log names") from None
+        raise QueryError(plain(error)) from None
