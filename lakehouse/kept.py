@@ -5,6 +5,8 @@ every load since the first. A kept state saves all but the newest parts. It is w
 many loads, names the commit it belongs to, and may be deleted at any time.
 """
 
+import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from lakehouse.change import State
     from lakehouse.store.base import Store
 
+_NAME = re.compile(r"/(?P<seq>\d{20})-(?P<commit>[0-9a-f]{16})-(?P<content>[0-9a-f]{64})\.parquet$")
 EVERY = 32  # parts after which the state is worth keeping anew: their footers cost as much as a scan
 
 
@@ -31,9 +34,14 @@ def newest(store: "Store", log: Log, table: str) -> KeptState | None:
         return None
     found = sorted((entry.key for entry in store.list(_prefix(log.source, table))), reverse=True)
     for key in found:
-        seq, _, digest = key.rsplit("/", 1)[-1].removesuffix(".parquet").partition("-")
-        at = int(seq) if seq.isdigit() else 0
-        if about.eras[-1].first <= at <= log.head and log.commits[at - 1].digest.startswith(digest or "?"):
+        match = _NAME.search(key)
+        at = int(match["seq"]) if match else 0
+        if (
+            match
+            and about.eras[-1].first <= at <= log.head
+            and log.commits[at - 1].digest.startswith(match["commit"])
+            and _is_sound(store, key, match["content"])
+        ):
             return KeptState(seq=at, path=key, columns=_columns_at(log, table, at))
     return None
 
@@ -51,12 +59,20 @@ def keep(store: "Store", log: Log, table: str, state: "State") -> None:
         flags = pa.repeat(pa.scalar(value=False), rows.num_rows)
         part = write_part(rows.add_column(1, DELETED, flags))
         before = sorted(entry.key for entry in store.list(_prefix(log.source, table)))
-        name = f"{log.head:020d}-{log.digest[:16]}.parquet"
+        name = f"{log.head:020d}-{log.digest[:16]}-{part.sha256}.parquet"
         store.put(f"{_prefix(log.source, table)}{name}", part.data)
         for key in before[:-1]:  # the last one stays for those who read it right now
             store.delete(key)
     except (LakehouseError, duckdb.Error):
         return  # derived, and tried again after the next load: the load itself is published
+
+
+def _is_sound(store: "Store", key: str, content: str) -> bool:
+    """Whether the file has the bytes that its name says: a flipped bit must not reach a commit."""
+    try:
+        return hashlib.sha256(store.get(key)).hexdigest() == content
+    except LakehouseError:
+        return False
 
 
 def forget(store: "Store", source: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lakehouse.core import layout
 from lakehouse.core.commit import Commit
 from lakehouse.core.log import Log
-from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, MissingPartError
+from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, MissingPartError, NotFoundError
 from lakehouse.parquet.part import SEQ
 from lakehouse.replay import replay
 from lakehouse.store.base import Absent
@@ -62,7 +62,13 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
         lake: The lake.
         source: Only this source; all when None.
         progress: Called with files done and in all.
+
+    Raises:
+        NotFoundError: There is no such source.
     """
+    if source is not None and source not in lake.sources():
+        msg = f"there is no source {source!r}"
+        raise NotFoundError(msg, hint=f"Sources: {', '.join(lake.sources()) or 'none yet'}.")
     report = Report()
     named: dict[str, _Named] = {}
     for name in [source] if source else lake.sources():

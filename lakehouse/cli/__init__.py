@@ -58,12 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     from lakehouse.errors import LakehouseError
 
     try:
-        cli.main(args=argv, standalone_mode=False)
+        code = cli.main(args=argv, standalone_mode=False)
     except click.exceptions.Abort:
         _say("interrupted; what was published stays, run the command again to go on")
         sys.exit(130)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -73,6 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, and so do we
         sys.exit(141)
+    if isinstance(code, int) and code:  # what a command gave to `ctx.exit`
+        sys.exit(code)
 
 
 def _say(text: str) -> None:

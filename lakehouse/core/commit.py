@@ -150,6 +150,8 @@ def lines(commits: Sequence[Commit], *, prev: str) -> bytes:
     seen: dict[str, str] = {}
     for commit in commits:
         record = to_record(commit) | {"prev": prev}
+        if len(commits) > 1 and before is None:
+            record["lines"] = len(commits)  # so that a file cut at the end of a line is known as torn
         out.append(dump(_leave_out(record, before, seen)))
         prev = digest_of(out[-1])
         before = record if before is None else _carry(record, before)
@@ -175,9 +177,12 @@ def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
     commits: list[Commit] = []
     before: JSON | None = None
     said = _Said()
+    to_come = 0
     for number, line in enumerate(content[:-1].split(b"\n"), 1):
         where = f"{key}:{number}"
         record = _load(line, where)
+        said_lines = record.get("lines")
+        to_come = (said_lines if isinstance(said_lines, int) else to_come) - 1
         if before is not None:
             record = _carry(record, before)
         _check_format(record, where)
@@ -191,6 +196,9 @@ def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
             msg = f"{where}: is not a commit ({reason})"
             raise FormatError(msg, path=key, hint="Restore this file from a mirror or backup.") from error
         before = record
+    if to_come > 0:
+        msg = f"{key}: {to_come} commits are missing at its end"
+        raise TornCommitError(msg, path=key, hint="Restore this file from a mirror or backup.")
     return commits
 
 

@@ -18,7 +18,7 @@ from lakehouse.duck.current import said_by
 from lakehouse.duck.names import AS_OF, literal, quote
 from lakehouse.duck.sql import state_at
 from lakehouse.duck.trouble import unreadable
-from lakehouse.errors import IntegrityError
+from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -76,24 +76,40 @@ def build(
     Returns:
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
-    broken: dict[str, IntegrityError] = {}
+    broken: dict[tuple[str, str], IntegrityError] = {}
+    while not _built(connection, lake, logs, said, broken):
+        connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
+    return {source: error for (source, _), error in broken.items()}
+
+
+def _built(
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    logs: Mapping[str, Log],
+    said: Mapping[str, str],
+    broken: dict[tuple[str, str], IntegrityError],
+) -> bool:
+    """Whether all went well; if not, `broken` has one more table, which is left out the next time."""
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
+    about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
+    connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA {quote(source)}")
         for table in log.tables.values():
+            if (source, table.name) in broken:
+                continue
             try:
                 for statement in statements(source, table, locate=lake.locate):
                     connection.execute(statement)
             except duckdb.Error as error:
-                broken[source] = unreadable(error, f"{source}.{table.name}:")
-    about = dict(said) | {f"broken:{source}": "" for source in broken}
-    connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+                broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                return False
     connection.execute("COMMIT")
-    return broken
+    return True
 
 
 def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
@@ -101,6 +117,9 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
 
     Returns:
         What is wrong with sources whose log or files cannot be read; they are left out.
+
+    Raises:
+        SetupError: The file cannot be written.
     """
     said = said_by(lake)  # before the logs are read: a commit in between makes the catalog out of date
     logs, broken = read_logs(lake)
@@ -113,11 +132,18 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f"ATTACH {literal(str(temporary))} AS lakehouse ({STORAGE}); USE lakehouse")
             broken |= build(connection, lake, logs, said)
+            # Closing would swallow an error of the disk, and the file would be no catalog.
+            connection.execute("CHECKPOINT lakehouse; USE memory; DETACH lakehouse")
         finally:
             connection.close()
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
         Path(f"{path}.wal").unlink(missing_ok=True)
         os.replace(temporary, path)
+    except (duckdb.Error, OSError) as error:
+        raise SetupError(
+            f"{path}: could not be written ({error})",
+            hint="The one before is still there. Free space or mend the disk, then run: lakehouse refresh",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
         Path(f"{temporary}.wal").unlink(missing_ok=True)

@@ -46,6 +46,10 @@ def _filesystem(store: Store) -> Any:
                 size = file.seek(0, 2)
             return {"name": path, "size": size, "type": "file"}
 
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
+            found = self.info(path)
+            return [found if detail else found["name"]]
+
         def modified(self, path: str) -> datetime:
             """Parts never change."""
             del path

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,8 @@ import duckdb
 from lakehouse.duck import current
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
-from lakehouse.errors import IntegrityError, MissingPartError, NotFoundError, QueryError, SetupError
+from lakehouse.duck.trouble import explained, plain
+from lakehouse.errors import IntegrityError, QueryError, SetupError
 from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _build(connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | Non
     from lakehouse.duck import catalog
 
     if path is not None:
-        with contextlib.suppress(OSError, duckdb.IOException):
+        with contextlib.suppress(SetupError):
             broken = catalog.write_file(path, lake)
             if current.attach(connection, path):
                 return broken

@@ -12,6 +12,7 @@ _KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
 _WHERE = re.compile(r"\n\s*LINE \d+: .*", re.DOTALL)
 # What DuckDB says of a file that is not the Parquet file it was; not of what a query computes.
 _DAMAGE = re.compile(r"\bparquet|don't know what type|thrift|TProtocol|decompress", re.IGNORECASE)
+_NAMED = re.compile(r"with name \"?([^\"\s]+)")
 _ASKED_WRONGLY = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.ConversionException)
 _VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
 
@@ -38,8 +39,12 @@ def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
     try:
         yield
     except duckdb.CatalogException as error:
+        named = _NAMED.search(str(error))
+        table = named[1].removesuffix("_at") if named else ""
         for source, trouble in broken.items():
-            if re.search(rf"\b{re.escape(source)}\b", str(error)):
+            if source == table or re.search(rf"\b{re.escape(source)}\b", str(error)):
+                raise trouble from None
+            if trouble.message.startswith(f"{source}.{table} "):  # as `unreadable` says it
                 raise trouble from None
         raise NotFoundError(
             plain(error), hint="See what there is: lakehouse tables. A catalog of old: lakehouse refresh."

@@ -281,7 +281,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 def test_every_state_of_random_histories_is_as_a_naive_model_says() -> None:
     run_state_machine_as_test(
         History,
-        settings=settings(max_examples=25, stateful_step_count=9, deadline=None, suppress_health_check=QUIET),
+        settings=settings(max_examples=20, stateful_step_count=8, deadline=None, suppress_health_check=QUIET),
     )
 
 
