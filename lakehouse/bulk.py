@@ -129,7 +129,7 @@ class BulkLoad:
             responses: What was fetched for it.
 
         Raises:
-            UserError: The very first rows lack a key column.
+            UserError: The very first rows lack a key column, or one holds lists or objects.
         """
         if rows and not self._met_keys:
             self._meet_keys(rows)
@@ -243,8 +243,16 @@ class BulkLoad:
         """A hashable key for each row: text as it is, anything else in canonical JSON."""
         if len(self.key) == 1:
             values = [row.get(self.key[0]) for row in rows]
-            return [value if type(value) is str else canonical(value) for value in values]
-        return [canonical([row.get(name) for name in self.key]) for row in rows]
+            return [value if type(value) is str else canonical(self._scalar(value)) for value in values]
+        return [canonical([self._scalar(row.get(name)) for name in self.key]) for row in rows]
+
+    def _scalar(self, value: Any) -> Any:
+        """A value of a key column. What is nested has many forms that are equal, so it is no key."""
+        if isinstance(value, (dict, list)):
+            what = "a list" if isinstance(value, list) else "an object"
+            msg = f"{self.source}.{self.table}: a key column ({', '.join(self.key)}) holds {what}: {value!r:.80}"
+            raise UserError(msg, hint="Name other columns, or none: each snapshot that differs is then stored whole.")
+        return value
 
     def _key_row(self, key: Any) -> Row:
         """The key columns of a key as `_keys` made it."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -104,9 +103,8 @@ class Lake:
     def sources(self) -> list[str]:
         """Names of all sources that have a log, sorted."""
         if isinstance(self.store, LocalStore):
-            root = self.store.root
-            names = sorted(name for name in os.listdir(root) if not name.startswith(("_", ".")))
-            return [name for name in names if os.path.isdir(f"{root}/{name}/_log")]
+            names = self.store.folders(holding="_log")
+            return [name for name in names if not name.startswith(("_", "."))]
         keys = (entry.key.split("/") for entry in self.store.list(""))
         return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
 

@@ -5,6 +5,7 @@ that any DuckDB client opens; it is always written anew and renamed into place, 
 has the old one open is disturbed. It needs no extension and no Python to be read.
 """
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -145,8 +146,9 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
             hint="The one before is still there. Free space or mend the disk, then run: lakehouse refresh",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
-        Path(f"{temporary}.wal").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays of it is hidden, and nobody's catalog
+            temporary.unlink(missing_ok=True)
+            Path(f"{temporary}.wal").unlink(missing_ok=True)
     return broken
 
 

@@ -1,7 +1,7 @@
 """How DuckDB opens the parts of a lake that is not a local folder: the store as a file system."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import duckdb
 
@@ -37,13 +37,13 @@ def _filesystem(store: Store) -> Any:
                 msg = f"{path}: the lake is read-only here"
                 raise PermissionError(msg)
             try:
-                return store.open(_key(path))
+                return cast("BinaryIO", _Handle(store.open(_key(path))))
             except Absent:
                 raise FileNotFoundError(path) from None
 
         def info(self, path: str, **_: Any) -> dict[str, Any]:
-            with self._open(path) as file:
-                size = file.seek(0, 2)
+            handle = self._open(path)
+            size = handle.seek(0, 2)
             return {"name": path, "size": size, "type": "file"}
 
         def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
@@ -56,6 +56,19 @@ def _filesystem(store: Store) -> Any:
             return datetime(1970, 1, 1, tzinfo=UTC)
 
     return LakeFiles()
+
+
+class _Handle:
+    """An open part. DuckDB drops its handles without closing them, so that is done here."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 def _key(path: str) -> str:

@@ -6,14 +6,27 @@ from collections.abc import Iterator, Mapping
 
 import duckdb
 
-from lakehouse.errors import DamagedPartError, IntegrityError, MissingPartError, NotFoundError, QueryError
+from lakehouse.errors import (
+    DamagedPartError,
+    IntegrityError,
+    MissingPartError,
+    NotFoundError,
+    QueryError,
+    UnsafePathError,
+)
 
 _KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
 _WHERE = re.compile(r"\n\s*LINE \d+: .*", re.DOTALL)
 # What DuckDB says of a file that is not the Parquet file it was; not of what a query computes.
 _DAMAGE = re.compile(r"\bparquet|don't know what type|thrift|TProtocol|decompress", re.IGNORECASE)
 _NAMED = re.compile(r"with name \"?([^\"\s]+)")
-_ASKED_WRONGLY = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException, duckdb.ConversionException)
+_PART_ELSEWHERE = re.compile(r'Cannot access file "([^"]*/lake_load=[^"]*\.parquet)"')
+_ASKED_WRONGLY = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ParserException,
+    duckdb.ConversionException,
+)
 _VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
 
 
@@ -48,6 +61,15 @@ def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
                 raise trouble from None
         raise NotFoundError(
             plain(error), hint="See what there is: lakehouse tables. A catalog of old: lakehouse refresh."
+        ) from None
+    except duckdb.PermissionException as error:
+        part = _PART_ELSEWHERE.search(str(error))
+        if part is None:
+            raise QueryError(plain(error)) from None
+        raise UnsafePathError(
+            f"{part[1]}: lies behind a link that leads out of the lake; it was not opened",
+            path=part[1],
+            hint="Put the real file in the place of the link.",
         ) from None
     except duckdb.Error as error:
         io = isinstance(error, duckdb.IOException)

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,14 +101,23 @@ class LocalStore:
 
     def newest(self, prefix: str) -> Entry | None:
         """The last object of a folder by name, at the price of one look into the folder."""
-        try:
-            names = [name for name in os.listdir(self.root / prefix) if not name.startswith(_TEMPORARY)]
-        except FileNotFoundError:
-            return None
+        names = [name for name in self._names(prefix) if not name.startswith(_TEMPORARY)]
         if not names:
             return None
         key = f"{prefix}{max(names)}"
-        return Entry(key, os.lstat(self.root / key).st_size)
+        with _reading(self.root / key, key):
+            return Entry(key, os.lstat(self.root / key).st_size)
+
+    def folders(self, *, holding: str) -> Sequence[str]:
+        """Names of the folders at the top that hold a folder of a name, sorted."""
+        return [name for name in sorted(self._names("")) if os.path.isdir(self.root / name / holding)]
+
+    def _names(self, prefix: str) -> Sequence[str]:
+        try:
+            with _reading(self.root / prefix, prefix):
+                return os.listdir(self.root / prefix)
+        except Absent:
+            return []
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
@@ -232,7 +241,7 @@ def _forget(temporary: Path) -> None:
 def _forget_stale(folder: Path) -> None:
     """Remove unfinished files that writers left who were killed long ago."""
     oldest = time.time() - _STALE_S
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             if entry.name.startswith(_TEMPORARY) and entry.stat().st_mtime < oldest:
                 os.unlink(entry.path)

@@ -102,8 +102,14 @@ def imported(tmp_path: Path) -> Callable[..., Path]:
 
 
 PRODUCTS: tuple[list[dict[str, Any]], ...] = (
-    [{"sku": "a", "price": 1.5, "tags": ["x"], "size": {"w": 1}}, {"sku": "b", "price": None, "tags": [], "size": None}],
-    [{"sku": "a", "price": 2.0, "tags": ["x", "y"], "size": {"w": 1}}, {"sku": "c", "price": 9.0, "tags": [], "size": None}],
+    [
+        {"sku": "a", "price": 1.5, "tags": ["x"], "size": {"w": 1}},
+        {"sku": "b", "price": None, "tags": [], "size": None},
+    ],
+    [
+        {"sku": "a", "price": 2.0, "tags": ["x", "y"], "size": {"w": 1}},
+        {"sku": "c", "price": 9.0, "tags": [], "size": None},
+    ],
     [{"sku": "c", "price": 9.0, "tags": [], "size": {"w": 2.5, "h": 1}}],
 )
 

@@ -77,9 +77,17 @@ def test_tables_are_listed(three_loads: Path) -> None:
 
 def test_the_log_is_listed(three_loads: Path) -> None:
     loads = run("log", "--json", "--lake", three_loads).ok().json
-    assert sorted((load["source"], load["seq"]) for load in loads) == [("news", 1), ("shop", 1), ("shop", 2), ("shop", 3)]
+    assert sorted((load["source"], load["seq"]) for load in loads) == [
+        ("news", 1),
+        ("shop", 1),
+        ("shop", 2),
+        ("shop", 3),
+    ]
     assert all(load["outcome"] == "loaded" and len(load["digest"]) == 64 for load in loads)
-    assert [load["seq"] for load in run("log", "shop", "-n", "2", "--json", "--lake", three_loads).json] == [2, 3]
+    assert [load["seq"] for load in run("log", "shop", "-n", "2", "--json", "--lake", three_loads).json] == [
+        2,
+        3,
+    ]
     assert run("log", "shop", "--failed", "--json", "--lake", three_loads).json == []
     drawn = run("log", "shop", "--lake", three_loads).ok().out
     assert "products +1 ~1 -1 (2 rows)" in drawn
@@ -102,15 +110,22 @@ def test_a_table_is_shown(three_loads: Path) -> None:
 
 
 def test_the_lake_may_be_named_before_and_after_the_command(three_loads: Path) -> None:
-    assert run("--lake", three_loads, "tables", "--json").ok().out == run("tables", "--json", "--lake", three_loads).out
+    assert (
+        run("--lake", three_loads, "tables", "--json").ok().out
+        == run("tables", "--json", "--lake", three_loads).out
+    )
     assert program("tables", "--json", "--lake", f"file://{three_loads}").ok().json
     run("tables", "--lake", three_loads / "nowhere").failed(2, "there is no lake here")
     assert not (three_loads / "nowhere").exists()
 
 
-@pytest.mark.parametrize("command", ["ingest", "query select", "log", "tables", "show a.b", "refresh", "verify", "quarantine list"])
+@pytest.mark.parametrize(
+    "command", ["ingest", "query select", "log", "tables", "show a.b", "refresh", "verify", "quarantine list"]
+)
 def test_outside_of_a_project_every_command_says_so(command: str, tmp_path: Path) -> None:
-    run(*command.split(), cwd=tmp_path).failed(2, "no lakehouse project here or above", "lakehouse init DIR", "--lake")
+    run(*command.split(), cwd=tmp_path).failed(
+        2, "no lakehouse project here or above", "lakehouse init DIR", "--lake"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -249,8 +264,18 @@ def names(project: Path) -> list[str]:
 def test_init_makes_a_project(tmp_path: Path) -> None:
     said = run("init", tmp_path / "new").ok().out
     assert "a new project with an empty lake" in said
-    made = sorted(path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*") if path.is_file())
-    assert made == [".gitignore", "ingest/sources/_example.py", "lake/lakehouse.json", "models/README", "pyproject.toml"]
+    made = sorted(
+        path.relative_to(tmp_path / "new").as_posix()
+        for path in (tmp_path / "new").rglob("*")
+        if path.is_file()
+    )
+    assert made == [
+        ".gitignore",
+        "ingest/sources/_example.py",
+        "lake/lakehouse.json",
+        "models/README",
+        "pyproject.toml",
+    ]
     run("init", tmp_path / "new").failed(2, "is there already", "[tool.lakehouse]")
     run("ingest", cwd=tmp_path / "new").failed(2, "no scrapers")
     assert run("tables", "--json", cwd=tmp_path / "new").ok().json == []
@@ -269,8 +294,18 @@ def test_a_scraper_that_is_dropped_in_is_ingested(project: Path, site: Site) -> 
     said = run("ingest", "metro", "--json", cwd=project).ok().json
     assert [load["outcome"] for load in said[0]["loads"]] == ["loaded"]
     assert names(project)[3] == "renamed"
-    assert [load["outcome"] for load in run("ingest", "--json", cwd=project).ok().json[0]["loads"]] == ["unchanged"]
-    before = run("query", "--as-of", "1", "--format", "csv", "select name from metro.stations where id = 3", cwd=project)
+    assert [load["outcome"] for load in run("ingest", "--json", cwd=project).ok().json[0]["loads"]] == [
+        "unchanged"
+    ]
+    before = run(
+        "query",
+        "--as-of",
+        "1",
+        "--format",
+        "csv",
+        "select name from metro.stations where id = 3",
+        cwd=project,
+    )
     assert before.out == "name\nstation 3\n"
     run("verify", cwd=project).ok()
     run("ingest", "subway", cwd=project).failed(2, "there is no scraper", "metro")
@@ -294,7 +329,9 @@ def test_another_lake_can_be_ingested_into(project: Path, tmp_path: Path) -> Non
 
 def test_one_source_that_fails_does_not_stop_the_others(project: Path, site: Site) -> None:
     sources = project / "ingest" / "sources"
-    (sources / "broken.py").write_text("import dlt\n\n@dlt.resource\ndef broken():\n    raise ValueError('no such page')\n    yield\n")
+    (sources / "broken.py").write_text(
+        "import dlt\n\n@dlt.resource\ndef broken():\n    raise ValueError('no such page')\n    yield\n"
+    )
     (sources / "wrong.py").write_text("import nothing_that_exists\n")
     done = run("ingest", cwd=project)
     assert done.code in {1, 2}
@@ -407,7 +444,9 @@ def test_just_lists_what_a_developer_does() -> None:
         env=os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"},
     ).stdout
     for name, recipe in found.items():
-        assert recipe["private"] or re.search(rf"^    {name}\b.*# ", listed, re.MULTILINE), f"{name} has no line on what it does"
+        assert recipe["private"] or re.search(rf"^    {name}\b.*# ", listed, re.MULTILINE), (
+            f"{name} has no line on what it does"
+        )
 
 
 def test_just_passes_a_query_on_as_it_is(own_lake: Path, tmp_path: Path) -> None:
@@ -416,7 +455,13 @@ def test_just_passes_a_query_on_as_it_is(own_lake: Path, tmp_path: Path) -> None
     (tmp_path / "pyproject.toml").write_text(f'[tool.lakehouse]\nlake = "{own_lake}"\n')
     binaries = Path(sys.executable).parent
     done = subprocess.run(
-        [binaries / "just", "query", "--format", "csv", "select 'it''s  \"$HOME\" `x`' as a, count(*) as n from shop.products"],
+        [
+            binaries / "just",
+            "query",
+            "--format",
+            "csv",
+            "select 'it''s  \"$HOME\" `x`' as a, count(*) as n from shop.products",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

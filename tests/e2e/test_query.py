@@ -92,7 +92,9 @@ def test_a_query_that_fails_leaves_the_file_of_before(three_loads: Path, tmp_pat
 
 def test_a_reader_that_goes_away_is_no_error(three_loads: Path) -> None:
     command = [Path(sys.executable).with_name("lakehouse"), "--lake", three_loads, "query", "--format", "csv"]
-    asked = subprocess.Popen([*command, "from range(10000000)"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    asked = subprocess.Popen(
+        [*command, "from range(10000000)"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert asked.stdout
     assert asked.stderr
     assert asked.stdout.readline() == b"range\n"
@@ -168,7 +170,8 @@ def test_columns_of_one_name_all_show(three_loads: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format_", "want"), [("csv", "sku,price\n"), ("json", "[]\n"), ("jsonl", ""), ("parquet", None), ("table", None)]
+    ("format_", "want"),
+    [("csv", "sku,price\n"), ("json", "[]\n"), ("jsonl", ""), ("parquet", None), ("table", None)],
 )
 def test_no_rows_are_a_result_too(format_: str, want: str | None, three_loads: Path, tmp_path: Path) -> None:
     sql = "select sku, price from shop.products where sku = 'none'"
@@ -182,7 +185,9 @@ def test_no_rows_are_a_result_too(format_: str, want: str | None, three_loads: P
 
 def test_an_empty_lake_answers(tmp_path: Path) -> None:
     Lake.create(tmp_path / "lake")
-    assert ask(tmp_path / "lake", "--format", "jsonl", "select count(*) as n from lakehouse.loads").jsonl == [{"n": 0}]
+    assert ask(tmp_path / "lake", "--format", "jsonl", "select count(*) as n from lakehouse.loads").jsonl == [
+        {"n": 0}
+    ]
     ask(tmp_path / "lake", "select * from shop.products").failed(2, "lakehouse tables")
     assert run("tables", "--json", "--lake", tmp_path / "lake").json == []
     assert run("log", "--json", "--lake", tmp_path / "lake").json == []
@@ -196,11 +201,15 @@ def test_a_table_of_which_nothing_but_empty_snapshots_was_seen(tmp_path: Path) -
     for _ in range(2):
         for key in ([], ["--key", "id"]):
             name = "keyed" if key else "whole"
-            run("import", "files", tmp_path / "v", "--source", name, "--table", "t", *key, "--lake", lake).ok()
+            run(
+                "import", "files", tmp_path / "v", "--source", name, "--table", "t", *key, "--lake", lake
+            ).ok()
         (tmp_path / "v" / "2021-01-02.json").write_text("[]")
     for table in ("keyed.t", "whole.t"):
         assert ask(lake, "--format", "jsonl", f"select count(*) as n from {table}").ok().jsonl == [{"n": 0}]
-        assert ask(lake, "--format", "jsonl", f"select count(*) as n from {table}_at(1)").ok().jsonl == [{"n": 0}]
+        assert ask(lake, "--format", "jsonl", f"select count(*) as n from {table}_at(1)").ok().jsonl == [
+            {"n": 0}
+        ]
 
 
 # --- As of --------------------------------------------------------------------------------------
@@ -229,10 +238,14 @@ MOMENTS = {
 
 @pytest.mark.parametrize("when", MOMENTS)
 def test_as_of_turns_the_whole_query(when: str, three_loads: Path) -> None:
-    assert ask(three_loads, "--as-of", when, "--format", "jsonl", SKUS).ok().jsonl == [{"skus": MOMENTS[when]}]
+    assert ask(three_loads, "--as-of", when, "--format", "jsonl", SKUS).ok().jsonl == [
+        {"skus": MOMENTS[when]}
+    ]
 
 
-@pytest.mark.parametrize("when", ["yesterday", "", "1.5", "-1", "1e3", "2026-13-01", "infinity", "run-1", "2026-03-32", "0x1"])
+@pytest.mark.parametrize(
+    "when", ["yesterday", "", "1.5", "-1", "1e3", "2026-13-01", "infinity", "run-1", "2026-03-32", "0x1"]
+)
 def test_as_of_of_anything_else_is_an_error(when: str, three_loads: Path) -> None:
     done = ask(three_loads, f"--as-of={when}", SKUS).failed(2, f"as of {when}", "neither an instant")
     assert done.out == ""
@@ -265,7 +278,11 @@ def test_the_zone_of_the_client_does_not_matter(three_loads: Path) -> None:
     sql = "select max(effective_at) as t, (select count(*) from shop.products_at(TIMESTAMP '2026-03-02 12:00:00')) as n"
     asked = f"{sql} from lakehouse.loads where source = 'shop'"
     answers = {
-        program("--lake", three_loads, "query", "--format", "csv", "--as-of", "2026-03-02 12:00", asked, TZ=zone).ok().out
+        program(
+            "--lake", three_loads, "query", "--format", "csv", "--as-of", "2026-03-02 12:00", asked, TZ=zone
+        )
+        .ok()
+        .out
         for zone in ("UTC", "Asia/Tokyo", "America/New_York")
     }
     assert answers == {"t,n\n2026-03-03T12:00:00.000000Z,2\n"}
@@ -276,7 +293,11 @@ def test_the_zone_of_a_plain_client_does_not_matter(zone: str, three_loads: Path
     ask(three_loads, SKUS).ok()
     with duckdb.connect(str(three_loads.with_name("lakehouse.duckdb")), read_only=True) as plain:
         plain.execute(f"SET TimeZone = '{zone}'")
-        for moment in ("TIMESTAMPTZ '2026-03-02 12:00:00+00'", "TIMESTAMP '2026-03-02 12:00:00'", "'2026-03-02 12:00'"):
+        for moment in (
+            "TIMESTAMPTZ '2026-03-02 12:00:00+00'",
+            "TIMESTAMP '2026-03-02 12:00:00'",
+            "'2026-03-02 12:00'",
+        ):
             sql = SKUS.replace("shop.products", f"shop.products_at({moment})")
             assert plain.execute(sql).fetchall() == [("ac",)]
             before = sql.replace("12:00", "11:59")
@@ -592,8 +613,18 @@ def old_duckdb(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     if uv is None:
         pytest.skip("no uv to install an old DuckDB with")
     into = tmp_path_factory.mktemp(f"duckdb-{request.param}")
-    wanted = ["--python", sys.executable, "--target", str(into), "--only-binary", ":all:", f"duckdb=={request.param}"]
-    done = subprocess.run([uv, "pip", "install", "--quiet", *wanted], capture_output=True, text=True, check=False)
+    wanted = [
+        "--python",
+        sys.executable,
+        "--target",
+        str(into),
+        "--only-binary",
+        ":all:",
+        f"duckdb=={request.param}",
+    ]
+    done = subprocess.run(
+        [uv, "pip", "install", "--quiet", *wanted], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"DuckDB {request.param} cannot be installed here: {done.stderr[-300:]}")
     return into
@@ -606,13 +637,21 @@ def test_an_old_client_reads_the_catalog(old_duckdb: Path, three_loads: Path) ->
     assert plain(_catalog(three_loads), ASKS, old_duckdb) == ANSWERS
 
 
-@pytest.mark.parametrize("name", ["nested_values_of_changing_shape", "types_that_change", "names_that_sql_does_not_like"])
+@pytest.mark.parametrize(
+    "name", ["nested_values_of_changing_shape", "types_that_change", "names_that_sql_does_not_like"]
+)
 def test_an_old_client_reads_columns_that_changed_their_type(
     name: str, old_duckdb: Path, imported: Callable[..., Path]
 ) -> None:
     make, key = TROUBLES[name]
     lake = imported(make(), *(option for column in key for option in ("--key", column)))
-    asks = [("", f"select md5(string_agg(row, '' order by row)) from (select to_json(whole)::varchar as row from s.t_at({n}) as whole)") for n in range(1, 20)]
+    asks = [
+        (
+            "",
+            f"select md5(string_agg(row, '' order by row)) from (select to_json(whole)::varchar as row from s.t_at({n}) as whole)",
+        )
+        for n in range(1, 20)
+    ]
     new = plain(_catalog(lake), asks)
     assert len({row[0][0] for row in new}) >= 3
     assert plain(_catalog(lake), asks, old_duckdb) == new
@@ -620,7 +659,21 @@ def test_an_old_client_reads_columns_that_changed_their_type(
 
 # --- What a query imports -----------------------------------------------------------------------
 
-HEAVY = ["dlt", "pyarrow", "polars", "pandas", "numpy", "prefect", "dagster", "kedro", "gcsfs", "fsspec", "rich", "httpx", "ingest"]
+HEAVY = [
+    "dlt",
+    "pyarrow",
+    "polars",
+    "pandas",
+    "numpy",
+    "prefect",
+    "dagster",
+    "kedro",
+    "gcsfs",
+    "fsspec",
+    "rich",
+    "httpx",
+    "ingest",
+]
 
 
 @pytest.mark.parametrize("sql", ["select 1", "from shop.products"])

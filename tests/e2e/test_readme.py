@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(clone: Path) -> Iterator[dict[str, str]]:
+def said(clone: Path) -> dict[str, str]:
     """What each command of the quick start printed, in the clone, with this environment's packages."""
     uv = shutil.which("uv")
     if uv is None:
@@ -85,7 +84,7 @@ def said(clone: Path) -> Iterator[dict[str, str]]:
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         printed[line] = done.stdout
-    yield printed
+    return printed
 
 
 def test_the_quick_start_works_as_written(said: dict[str, str], clone: Path) -> None:
@@ -103,6 +102,8 @@ def test_the_quick_start_leaves_nothing_that_git_would_add(said: dict[str, str],
     assert said
     git = ["git", "-c", "core.excludesFile=/dev/null"]
     subprocess.run([*git, "init", "--quiet"], cwd=clone, check=True)
-    listed = subprocess.run([*git, "ls-files", "--others", "--exclude-standard"], cwd=clone, check=True, capture_output=True)
+    listed = subprocess.run(
+        [*git, "ls-files", "--others", "--exclude-standard"], cwd=clone, check=True, capture_output=True
+    )
     new = {name for name in listed.stdout.decode().splitlines() if not (ROOT / name).is_file()}
     assert new == set()

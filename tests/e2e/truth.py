@@ -129,7 +129,9 @@ def assert_same(got: Rows, want: Rows, oracle: ModuleType, where: str, leave_out
     is_, should = counted(got), counted(want)
     if is_ != should:
         missing, extra = list((should - is_).elements())[:3], list((is_ - should).elements())[:3]
-        pytest.fail(f"{where}: {len(want)} rows expected, {len(got)} found\nmissing {missing}\nextra {extra}"[:3000])
+        pytest.fail(
+            f"{where}: {len(want)} rows expected, {len(got)} found\nmissing {missing}\nextra {extra}"[:3000]
+        )
 
 
 def assert_exact(
@@ -167,6 +169,11 @@ def _assert_instants(
     """A few instants: before all, right on a version, a second before it, and long after."""
     second = timedelta(seconds=1)
     picked = history.times[:: max(1, len(states) // 5)]
-    for at in {history.times[0] - second, history.times[-1] + timedelta(days=1), *picked, *(t - second for t in picked)}:
+    for at in {
+        history.times[0] - second,
+        history.times[-1] + timedelta(days=1),
+        *picked,
+        *(t - second for t in picked),
+    }:
         seen = sum(time <= at for time in history.times)
         assert_same(answers.at(at), states[seen - 1][1] if seen else [], oracle, f"as of {at}", leave_out)

@@ -101,14 +101,13 @@ def _room_for(size_bytes: int, action: Callable[[], None]) -> Callable[[], str]:
     return run
 
 
-@pytest.mark.parametrize("size_kb", [0, 4, 12, 13, 64, 268, 300, 512, 780])
+@pytest.mark.parametrize("size_kb", [0, 4, 12, 13, 64, 128, 268])
 def test_a_disk_that_fills_while_the_catalog_is_written_leaves_the_old_one(
     size_kb: int, outdated: Path
 ) -> None:
     path = catalog_of(outdated)
     old, size = path.read_bytes(), path.stat().st_size
-    if size_kb * 1024 >= size:
-        pytest.skip("the catalog has room enough")
+    assert size_kb * 1024 < size, "the catalog would have room enough"
     error = Child(_room_for(size_kb * 1024, lambda: refresh(Lake.open(outdated)) and None)).wait()
     assert path.read_bytes() == old
     assert error, "a refresh that could not write has to say so"
