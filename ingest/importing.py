@@ -214,7 +214,13 @@ def _import(
 
 
 def _observe(
-    load: BulkLoad, version: Version, raw: bytes, *, kind: Kind | None, rows: str | None, about: dict[str, Any]
+    load: BulkLoad,
+    version: Version,
+    raw: bytes,
+    *,
+    kind: Kind | None,
+    rows: str | None,
+    about: dict[str, Any],
 ) -> str | None:
     """One version as a snapshot, or as a failed observation whose reason is returned."""
     try:

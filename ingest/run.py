@@ -37,6 +37,7 @@ from lakehouse.errors import (  # noqa: E402
     ContentionError,
     IntegrityError,
     LakehouseError,
+    ScraperError,
     SetupError,
     UserError,
 )
@@ -118,7 +119,7 @@ def run_source(
     Raises:
         ContentionError: Another run of the source did not end in time.
         QuarantinedError: A gate refused the load. The next run starts from what is published.
-        UserError: The scraper or its data failed; the cause is chained.
+        ScraperError: The scraper or its data failed; the cause is chained.
         SetupError: The machine failed (a full disk); the next run finishes what was fetched.
     """
     destination = lakehouse(lake, source=name, gates=gates, produced_by=produced_by)
@@ -283,12 +284,12 @@ class _Run:
     def _explained(self, cause: Exception, step: str) -> LakehouseError:
         said = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, DataValidationError):
-            return UserError(
+            return ScraperError(
                 f"{self.name}: the data breaks the contract of its schema: {said}",
                 hint="Nothing was published. Let the contract evolve or discard, or repair the scraper.",
             )
         if step == "extract":
-            return UserError(
+            return ScraperError(
                 f"{self.name}: the scraper failed: {said}",
                 hint="Nothing was published; the next run starts from the last load.",
             )
@@ -297,7 +298,7 @@ class _Run:
                 f"{self.name}: {said}",
                 hint="What was fetched is kept: the next run loads it first.",
             )
-        kind = UserError if step == "normalize" else LakehouseError
+        kind = ScraperError if step == "normalize" else LakehouseError
         return kind(
             f"{self.name}: what was fetched cannot be loaded ({step}): {said}",
             hint="Nothing was published; the next run starts from the last load.",

@@ -162,7 +162,12 @@ class BulkLoad:
         """Add an observation that yielded no data: it is visible in the log and changes nothing."""
         self._seq += 1
         self._append(
-            None, len(self._buffer), observed_at=observed_at, load_id=load_id, responses=responses, failure=reason
+            None,
+            len(self._buffer),
+            observed_at=observed_at,
+            load_id=load_id,
+            responses=responses,
+            failure=reason,
         )
 
     def flush(self) -> None:
@@ -251,7 +256,9 @@ class BulkLoad:
         if isinstance(value, (dict, list)):
             what = "a list" if isinstance(value, list) else "an object"
             msg = f"{self.source}.{self.table}: a key column ({', '.join(self.key)}) holds {what}: {value!r:.80}"
-            raise UserError(msg, hint="Name other columns, or none: each snapshot that differs is then stored whole.")
+            raise UserError(
+                msg, hint="Name other columns, or none: each snapshot that differs is then stored whole."
+            )
         return value
 
     def _key_row(self, key: Any) -> Row:
@@ -403,7 +410,9 @@ class BulkLoad:
             # text for objects whose fields add up to too many.
             types[stored] = unify(declared, infer_type(values))
             columns[stored] = (
-                json_array(values) if types[stored] == "json" else widen(column_to_array(values), types[stored])
+                json_array(values)
+                if types[stored] == "json"
+                else widen(column_to_array(values), types[stored])
             )
         return pa.table(columns)
 

@@ -366,9 +366,7 @@ class _Incoming:
         return [at for at, changed in zip(candidates, differs, strict=True) if changed]
 
     def _same(self, one: str, two: str) -> str:
-        return " AND ".join(
-            f"{one}.{quote(k)} IS NOT DISTINCT FROM {two}.{quote(k)}" for k in self.write.key
-        )
+        return " AND ".join(f"{one}.{quote(k)} IS NOT DISTINCT FROM {two}.{quote(k)}" for k in self.write.key)
 
     def _gone(self) -> pa.Table:
         """Keys of current rows that the incoming snapshot lacks."""
@@ -410,7 +408,9 @@ class _Incoming:
             frames["deletes"] = self.write.deletes
             conditions.append(f"EXISTS (SELECT 1 FROM deletes d WHERE {self._named_by(self.write.deletes)})")
         if self.write.primary_key and self.write.merge_key and self.rows.num_rows:
-            group = " AND ".join(f"i.{quote(k)} IS NOT DISTINCT FROM c.{quote(k)}" for k in self.write.merge_key)
+            group = " AND ".join(
+                f"i.{quote(k)} IS NOT DISTINCT FROM c.{quote(k)}" for k in self.write.merge_key
+            )
             conditions.append(f"EXISTS (SELECT 1 FROM ({self._new()}) i WHERE {group})")
         return f"({' OR '.join(conditions)})" if conditions else "false", frames
 
@@ -423,7 +423,9 @@ class _Incoming:
                 msg = f"table {self.write.table}: the deletes lack the key column {c.name!r}"
                 raise SchemaError(msg, hint=f"Their columns: {', '.join(have) or 'none'}.")
             kind = unify(have[c.name], c.type)
-            named, current = (widened(f"{t}.{quote(c.name)}", h, kind) for t, h in (("d", have[c.name]), ("c", c.type)))
+            named, current = (
+                widened(f"{t}.{quote(c.name)}", h, kind) for t, h in (("d", have[c.name]), ("c", c.type))
+            )
             same.append(f"{named} IS NOT DISTINCT FROM {current}")
         return " AND ".join(same)
 
@@ -497,7 +499,11 @@ class _Incoming:
         self, take: list[int], gone: pa.Table, counts: dict[str, int], figures: SnapshotFigures | None = None
     ) -> Change:
         """The rows to add, with tombstones whose keys have one type with theirs."""
-        rows = self.rows if len(take) == self.rows.num_rows else self.rows.take(pa.array(sorted(take), pa.int64()))
+        rows = (
+            self.rows
+            if len(take) == self.rows.num_rows
+            else self.rows.take(pa.array(sorted(take), pa.int64()))
+        )
         columns = self.columns
         if gone.num_rows:
             stones = {c.name: c.type for c in self._key_columns}
@@ -508,12 +514,16 @@ class _Incoming:
             columns = (*columns, *missing)
             rows = _in_types(rows, columns)
             gone = _in_types(gone, [c for c in columns if c.name in stones])
-        return Change(columns=columns, rows=rows, deleted=gone, counts=counts, figures=figures, base=self.base)
+        return Change(
+            columns=columns, rows=rows, deleted=gone, counts=counts, figures=figures, base=self.base
+        )
 
 
 def _in_types(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
     arrays = [
-        widen(table[c.name], c.type) if c.name in table.column_names else widen(pa.nulls(table.num_rows), c.type)
+        widen(table[c.name], c.type)
+        if c.name in table.column_names
+        else widen(pa.nulls(table.num_rows), c.type)
         for c in columns
     ]
     return pa.table(arrays, names=[c.name for c in columns])

@@ -53,10 +53,15 @@ def _packages() -> Iterator[Finding]:
     for name, extra in _EXTRAS.items():
         found = _version(name)
         hint = "" if found else f"For such buckets: pip install 'lakehouse[{extra}]'"
-        yield Finding(what=f"{name} (optional)", ok=True if found else None, found=found or "not installed", do=hint)
+        yield Finding(
+            what=f"{name} (optional)", ok=True if found else None, found=found or "not installed", do=hint
+        )
     git = shutil.which("git")
     yield Finding(
-        what="git", ok=True if git else None, found=git or "not found", do="" if git else "Install it to import histories."
+        what="git",
+        ok=True if git else None,
+        found=git or "not found",
+        do="" if git else "Install it to import histories.",
     )
 
 
@@ -85,14 +90,21 @@ def _lake(place: str) -> Iterator[Finding]:
         yield Finding(what="lake", ok=None, found=f"none yet at {place}", do="Run: lakehouse ingest")
         return
     except Exception as error:  # noqa: BLE001 - whatever a store answers is what is to be told
-        yield Finding(what="lake", ok=False, found=f"{place}: {error}", do="Check the path or URL and the rights.")
+        yield Finding(
+            what="lake", ok=False, found=f"{place}: {error}", do="Check the path or URL and the rights."
+        )
         return
     yield Finding(what="lake", ok=True, found=lake.url)
     for source in lake.sources():
         try:
             log = lake.log(source)
         except LakehouseError as error:
-            yield Finding(what=f"source {source}", ok=False, found=str(error).splitlines()[0], do="Run: lakehouse verify")
+            yield Finding(
+                what=f"source {source}",
+                ok=False,
+                found=str(error).splitlines()[0],
+                do="Run: lakehouse verify",
+            )
             continue
         newest = f", newest {log.commits[-1].observed_at:%Y-%m-%d %H:%M}Z" if log.head else ""
         yield Finding(what=f"source {source}", ok=True, found=f"{log.head:,} loads{newest}")
@@ -100,7 +112,12 @@ def _lake(place: str) -> Iterator[Finding]:
     if catalog is not None:
         current = is_current(lake, catalog)
         found = f"{catalog} is {'current' if current else 'out of date'}"
-        yield Finding(what="catalog", ok=True if current else None, found=found, do="" if current else "Run: lakehouse refresh")
+        yield Finding(
+            what="catalog",
+            ok=True if current else None,
+            found=found,
+            do="" if current else "Run: lakehouse refresh",
+        )
         yield _space(Path(lake.url))
     waiting = len(listed(lake))
     yield Finding(

@@ -7,6 +7,7 @@
     │   ├── NotFoundError       no such source, table, load, tag, column
     │   ├── SchemaError         data that cannot be stored as it is
     │   └── QueryError          the SQL is wrong, or not allowed
+    ├── ScraperError          a scraper failed: its site, its data or its code    exit 7
     ├── QuarantinedError      a gate refused the load; nothing was published       exit 3
     ├── IntegrityError        the lake on disk is not what its log says           exit 4
     │   ├── FormatError         a file does not parse, or is of a newer format
@@ -68,6 +69,12 @@ class SchemaError(UserError):
 
 class QueryError(UserError):
     """The SQL is wrong, or is not a query."""
+
+
+class ScraperError(LakehouseError):
+    """A scraper failed: its site is down or changed, its data breaks a contract, its code is wrong."""
+
+    exit_code = 7
 
 
 class QuarantinedError(LakehouseError):

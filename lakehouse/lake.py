@@ -135,7 +135,9 @@ class Lake:
         log = self.log(source)
         if table not in log.tables:
             msg = f"{source} has no table {table!r}"
-            raise NotFoundError(msg, hint=f"Tables: {', '.join(f'{source}.{t}' for t in log.tables) or 'none yet'}.")
+            raise NotFoundError(
+                msg, hint=f"Tables: {', '.join(f'{source}.{t}' for t in log.tables) or 'none yet'}."
+            )
         return log, table
 
     # Loads.

@@ -60,8 +60,7 @@ class Product:
 def categories() -> tuple[Category, ...]:
     """Return the shelves of the shop; they never change."""
     return tuple(
-        Category(slug=shelf["slug"], title=shelf["title"], blurb=shelf["blurb"])
-        for shelf in _goods()
+        Category(slug=shelf["slug"], title=shelf["title"], blurb=shelf["blurb"]) for shelf in _goods()
     )
 
 

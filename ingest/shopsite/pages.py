@@ -24,8 +24,7 @@ _DRAWINGS = {
     "tea": "M100 122C60 104 54 62 100 22c46 40 40 82 0 100zM100 134V52M100 84l-18-14M100 98l18-14",
     "stories": "M100 42C84 30 62 28 44 32v78c18-4 40-2 56 10 16-12 38-14 56-10V32"
     "c-18-4-40-2-56 10zM100 42v78",
-    "maps": "M44 40l36-12 40 12 36-12v82l-36 12-40-12-36 12zM80 28v82M120 40v82"
-    "M92 66l10 10M102 66l-10 10",
+    "maps": "M44 40l36-12 40 12 36-12v82l-36 12-40-12-36 12zM80 28v82M120 40v82M92 66l10 10M102 66l-10 10",
     "paper": "M62 120l10-34 62-62 24 24-62 62zM72 86l24 24M122 36l24 24M62 120l34-10M52 132h90",
     "pots": "M66 62h68l8 42a20 20 0 0 1-20 20H78a20 20 0 0 1-20-20zM142 76l20-14"
     "M58 80c-22-8-26 26 0 26M74 62q26-22 52 0M100 50v-8",
@@ -42,8 +41,7 @@ def path_of(product: Product) -> str:
 def home(day: date, products: Sequence[Product]) -> str:
     """Return the home page: a card for each shelf, with the number of products on it."""
     cards = _lines(
-        _shelf_card(shelf, sum(product.category == shelf for product in products))
-        for shelf in categories()
+        _shelf_card(shelf, sum(product.category == shelf for product in products)) for shelf in categories()
     )
     return _document(
         day,
@@ -56,9 +54,7 @@ def home(day: date, products: Sequence[Product]) -> str:
     )
 
 
-def shelf(
-    day: date, category: Category, products: Sequence[Product], *, page: int, pages: int
-) -> str:
+def shelf(day: date, category: Category, products: Sequence[Product], *, page: int, pages: int) -> str:
     """Return one page of a shelf.
 
     Args:

@@ -27,7 +27,7 @@ from dlt.extract import DltResource
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from ingest.shopsite import serve
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import ScraperError
 
 FIRST_RUN_DAYS = 7  # A first run also loads the days before: time travel needs somewhere to go.
 PUBLIC_URL = "https://harbour-and-quill.example"  # On loopback the port is another one every time.
@@ -44,7 +44,7 @@ Part: TypeAlias = LexborHTMLParser | LexborNode
 _log = logging.getLogger(__name__)
 
 
-class PageError(LakehouseError):
+class PageError(ScraperError):
     """One page cannot be read."""
 
 
@@ -58,7 +58,7 @@ def shop(day: date | None = None, url: str | None = None) -> tuple[DltResource, 
         url: A shop that is up already; when not given, it is served while it is scraped.
 
     Raises:
-        LakehouseError: The shop is down, or held too little (as the cause of dlt's own error).
+        ScraperError: The shop is down, or held too little (as the cause of dlt's own error).
     """
     shelves = crawl(day or datetime.now(UTC).date(), url)
     return shelves | categories, shelves | products, shelves | page_errors
@@ -96,7 +96,7 @@ def crawl(day: date, url: str | None) -> Iterator[Tables]:
             yield shelf
     _log.info("shop on %s: %s", day, dict(counts))
     if any(counts[table] not in expected for table, expected in EXPECTED.items()):
-        raise LakehouseError(
+        raise ScraperError(
             f"shop on {day}: found {dict(counts)}, but expected {EXPECTED}",
             hint="Has the site changed its pages? Nothing was loaded.",
         )
@@ -171,7 +171,7 @@ def _fetch(client: httpx.Client, path: str) -> LexborHTMLParser:
         if status and status not in SITE_IS_BUSY:
             raise PageError(f"HTTP {status} at {path}") from error
         reason = f"HTTP {status}" if status else error
-        raise LakehouseError(
+        raise ScraperError(
             f"shop: no answer from {client.base_url.join(path)}: {reason}",
             hint="Is the site up, and the address right? Nothing was loaded; run again later.",
         ) from error

@@ -48,7 +48,7 @@ def cli(ctx: click.Context, lake: str | None) -> None:
     """A local-first lakehouse for scraped data: every change kept, time travel in SQL.
 
     Exit codes: 0 done; 2 wrong input; 3 refused by a gate; 4 the lake is damaged; 5 somebody else
-    is writing; 6 something has to be installed, started or freed; 1 anything else.
+    is writing; 6 something has to be installed, started or freed; 7 a scraper failed; 1 anything else.
     """
     ctx.obj = lake
 

@@ -25,10 +25,18 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--source", required=True, metavar="S", help="Source to import into: one history each."),
         click.option("--table", required=True, metavar="T", help="Table to import into."),
-        click.option("--key", multiple=True, metavar="COL", help="Column that identifies a row; may be repeated."),
-        click.option("--rows", metavar="PATH", help="Where the rows are in a JSON document, such as data.items."),
-        click.option("--kind", type=click.Choice(KINDS), help="How to parse; by the file's ending if not given."),
-        click.option("--volatile", multiple=True, metavar="COL", help="Column that does not make a row changed."),
+        click.option(
+            "--key", multiple=True, metavar="COL", help="Column that identifies a row; may be repeated."
+        ),
+        click.option(
+            "--rows", metavar="PATH", help="Where the rows are in a JSON document, such as data.items."
+        ),
+        click.option(
+            "--kind", type=click.Choice(KINDS), help="How to parse; by the file's ending if not given."
+        ),
+        click.option(
+            "--volatile", multiple=True, metavar="COL", help="Column that does not make a row changed."
+        ),
         lake_option,
     )
     for option in reversed(options):
@@ -53,7 +61,11 @@ def git_command(
     from ingest.importing import import_git
 
     lake = open_lake(ctx, create=True)
-    _run(lake, options["source"], lambda bar: import_git(lake, repo, file, ref=ref, key=key, progress=bar, **options))
+    _run(
+        lake,
+        options["source"],
+        lambda bar: import_git(lake, repo, file, ref=ref, key=key, progress=bar, **options),
+    )
 
 
 @import_command.command("files")
@@ -99,7 +111,9 @@ def _run(lake: "Lake", source: str, work: "Callable[[Any], ImportResult]") -> No
     refresh(lake)
     new = sum(result.outcomes.values())
     said = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(result.outcomes.items(), reverse=True))
-    click.echo(f"{source}: {new:,} new loads" + (f" ({said})" if said else "") + f" of {result.versions:,} versions")
+    click.echo(
+        f"{source}: {new:,} new loads" + (f" ({said})" if said else "") + f" of {result.versions:,} versions"
+    )
     for seq, reason in result.failures[:5]:
         click.echo(f"  load {seq} failed: {reason}", err=True)
     if len(result.failures) > 5:  # noqa: PLR2004 - a handful is enough to see what is going on

@@ -39,7 +39,9 @@ def ingest_command(
     here = project()
     names = list(sources) or scraper_names(here.root)
     if not names:
-        raise UserError(f"{here.sources}: no scrapers", hint="Put one there: a file NAME.py with a dlt source NAME.")
+        raise UserError(
+            f"{here.sources}: no scrapers", hint="Put one there: a file NAME.py with a dlt source NAME."
+        )
     lake = open_lake(ctx, create=True)
     failures: list[LakehouseError] = []
     said = []
@@ -85,7 +87,9 @@ def _tell(result: "RunResult") -> None:
     from lakehouse.cli.show import story
 
     for commit in result.commits:
-        click.echo(f"{result.source}: load {commit.seq}, {commit.observed_at:%Y-%m-%d %H:%M}Z: {story(commit)}")
+        click.echo(
+            f"{result.source}: load {commit.seq}, {commit.observed_at:%Y-%m-%d %H:%M}Z: {story(commit)}"
+        )
 
 
 def _json(result: "RunResult") -> dict[str, Any]:

@@ -26,7 +26,13 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
     print_table(
         ["load", "source", "refused (UTC)", "rows", "reasons"],
         [
-            (r.load_id, r.source, f"{r.refused_at:%Y-%m-%d %H:%M:%S}", sum(r.rows.values()), "; ".join(r.reasons))
+            (
+                r.load_id,
+                r.source,
+                f"{r.refused_at:%Y-%m-%d %H:%M:%S}",
+                sum(r.rows.values()),
+                "; ".join(r.reasons),
+            )
             for r in found
         ],
         right=("rows",),
@@ -49,7 +55,9 @@ def show_command(ctx: click.Context, load_id: str, rows: int, as_json: bool) -> 
     if as_json:
         print_json(_json(refused) | {"data": {name: table.to_pylist() for name, table in tables.items()}})
         return
-    click.echo(f"{refused.source}: load {refused.load_id}, observed {refused.observed_at:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(
+        f"{refused.source}: load {refused.load_id}, observed {refused.observed_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
     for reason in refused.reasons:
         click.echo(f"  refused: {reason}")
     for name, table in tables.items():

@@ -30,7 +30,9 @@ _CSV_SPECIAL = re.compile(r'[",\r\n]')
 @click.command("query")
 @click.argument("sql", required=False)
 @click.option("-f", "--file", "file", type=click.File(), help="Read the SQL from a file; - is stdin.")
-@click.option("--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date or load number.")
+@click.option(
+    "--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date or load number."
+)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="How to print; table by default.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
 @lake_option
@@ -108,12 +110,18 @@ def _print_csv(session: "Session", sql: str, sink: IO[str]) -> None:
     """Values as text; NULL is nothing at all, an empty text is `""`, nested values are JSON."""
     relation = session.connection.sql(sql)
     texts = [
-        _INSTANT.format(f"c{at}") if str(kind) == _ZONED else f"to_json(c{at})" if kind.id in _NESTED else f"c{at}"
+        _INSTANT.format(f"c{at}")
+        if str(kind) == _ZONED
+        else f"to_json(c{at})"
+        if kind.id in _NESTED
+        else f"c{at}"
         for at, kind in enumerate(relation.types)
     ]
     sink.write(_csv_line(relation.columns))
     items = ", ".join(f"{text}::VARCHAR" for text in texts)
-    for rows in _batches(session.connection.execute(f"SELECT {items} FROM (\n{sql}\n) AS q({_numbered(relation)})")):
+    for rows in _batches(
+        session.connection.execute(f"SELECT {items} FROM (\n{sql}\n) AS q({_numbered(relation)})")
+    ):
         sink.writelines(_csv_line(row) for row in rows)
 
 

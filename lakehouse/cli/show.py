@@ -180,4 +180,6 @@ def _short(text: str, most: int = 60) -> str:
 
 
 def _changes(types: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{_short(_type(t['type']))} from {t['from_seq']}" for t in types) if len(types) > 1 else ""
+    return (
+        ", ".join(f"{_short(_type(t['type']))} from {t['from_seq']}" for t in types) if len(types) > 1 else ""
+    )

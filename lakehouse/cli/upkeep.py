@@ -52,7 +52,8 @@ def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> Non
         commits = sum(report.sources.values())
         click.echo(
             f"{commits:,} commits of {len(report.sources)} sources, {report.files:,} files, "
-            f"{size(report.size_bytes)}: " + (f"{len(report.errors)} errors" if report.errors else "all as committed")
+            f"{size(report.size_bytes)}: "
+            + (f"{len(report.errors)} errors" if report.errors else "all as committed")
         )
         if report.orphans:
             click.echo(f"{len(report.orphans)} files that no commit names (left by runs that died; harmless)")
@@ -73,6 +74,8 @@ def doctor_command(ctx: click.Context, as_json: bool) -> None:
         print_json([{"what": f.what, "ok": f.ok, "found": f.found, "do": f.do} for f in findings])
     else:
         marks = {True: "ok", False: "NO", None: "-"}
-        print_table(["", "what", "found", "what to do"], [(marks[f.ok], f.what, f.found, f.do) for f in findings])
+        print_table(
+            ["", "what", "found", "what to do"], [(marks[f.ok], f.what, f.found, f.do) for f in findings]
+        )
     if any(f.ok is False for f in findings):
         ctx.exit(6)

@@ -225,7 +225,13 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
                 known[5] += part.rows
         rows["files"] += [tuple(file) for file in files.values()]
         rows["columns"] += [
-            (log.source, table.name, c.name, c.type if isinstance(c.type, str) else str(c.type), c.source_name)
+            (
+                log.source,
+                table.name,
+                c.name,
+                c.type if isinstance(c.type, str) else str(c.type),
+                c.source_name,
+            )
             for c in table.columns
         ]
         last, keys = table.last, list(table.eras[-1].key)

@@ -46,7 +46,7 @@ def _filesystem(store: Store) -> Any:
             size = handle.seek(0, 2)
             return {"name": path, "size": size, "type": "file"}
 
-        def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
             found = self.info(path)
             return [found if detail else found["name"]]
 

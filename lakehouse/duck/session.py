@@ -71,7 +71,9 @@ class Session:
         return check_is_query(self.connection, sql)
 
 
-def _build(connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | None) -> dict[str, IntegrityError]:
+def _build(
+    connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | None
+) -> dict[str, IntegrityError]:
     """Attach a new catalog: the file, or one in memory where there is none or it may not be written."""
     from lakehouse.duck import catalog
 

@@ -190,7 +190,10 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
 
 def _picked(columns: Sequence[Column]) -> str:
     """A SELECT list; SQL has no table without columns, so one that has none yet shows a stand-in."""
-    return ", ".join(f"_lake_v.{quote(column.name)}" for column in columns) or "NULL::VARCHAR AS _lake_no_columns"
+    return (
+        ", ".join(f"_lake_v.{quote(column.name)}" for column in columns)
+        or "NULL::VARCHAR AS _lake_no_columns"
+    )
 
 
 def state_now(
@@ -269,9 +272,7 @@ def _groups(
     return list(groups.values())
 
 
-def _scan_group(
-    files: Sequence[str], have: Sequence[Column], want: Sequence[Column], *, keyed: bool
-) -> str:
+def _scan_group(files: Sequence[str], have: Sequence[Column], want: Sequence[Column], *, keyed: bool) -> str:
     types = {column.name: column.type for column in have}
     items = [SEQ] + ([DELETED] if keyed else [])
     for column in want:
@@ -287,4 +288,3 @@ def _nothing(columns: Sequence[Column], *, keyed: bool) -> str:
     items = [f"NULL::BIGINT AS {SEQ}"] + ([f"NULL::BOOLEAN AS {DELETED}"] if keyed else [])
     items += [f"NULL::{duck_type(column.type)} AS {quote(column.name)}" for column in columns]
     return f"SELECT {', '.join(items)} WHERE false"
-

@@ -251,9 +251,7 @@ def _target(arrow: pa.DataType) -> pa.DataType:  # noqa: PLR0911, PLR0912, C901 
     if t.is_timestamp(arrow):
         return pa.timestamp("ns" if arrow.unit == "ns" else "us", "UTC" if arrow.tz else None)
     if t.is_map(arrow):
-        return pa.list_(
-            pa.struct([("key", _target(arrow.key_type)), ("value", _target(arrow.item_type))])
-        )
+        return pa.list_(pa.struct([("key", _target(arrow.key_type)), ("value", _target(arrow.item_type))]))
     if t.is_list(arrow) or t.is_large_list(arrow) or t.is_fixed_size_list(arrow) or t.is_list_view(arrow):
         inner = _target(arrow.value_type)
         return JSON if inner == JSON else pa.list_(inner)

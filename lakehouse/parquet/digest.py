@@ -58,9 +58,7 @@ def _render(rows: int, total_a: int, total_b: int) -> str:
 
 def row_hashes(table: pa.Table) -> U64:
     """A 64-bit hash for each row, of shape `(table.num_rows,)`."""
-    out = [
-        _batch_hashes(batch) for batch in table.to_batches(max_chunksize=_BATCH) if batch.num_rows
-    ]
+    out = [_batch_hashes(batch) for batch in table.to_batches(max_chunksize=_BATCH) if batch.num_rows]
     return np.concatenate(out) if out else np.zeros(0, dtype=np.uint64)
 
 

@@ -128,7 +128,9 @@ def _repetitive(table: pa.Table) -> list[str]:
             names += _leaves(name, kind)
             continue
         if isinstance(kind, pa.BaseExtensionType):
-            column = pa.chunked_array([chunk.storage for chunk in sample[name].chunks], type=kind.storage_type)
+            column = pa.chunked_array(
+                [chunk.storage for chunk in sample[name].chunks], type=kind.storage_type
+            )
         else:
             column = sample[name]
         if len(column.unique()) * 2 <= len(column):

@@ -39,7 +39,9 @@ class FsspecStore:
 
         self.protocol = url.split("://", 1)[0]
         if self.protocol not in _CREATES:
-            msg = f"{url}: {self.protocol}:// has no create-if-absent, which a lake needs to keep writers apart"
+            msg = (
+                f"{url}: {self.protocol}:// has no create-if-absent, which a lake needs to keep writers apart"
+            )
             raise UserError(msg, hint=f"Use a folder, or one of: {', '.join(sorted(_CREATES))}.")
         if self.protocol != "memory":
             options.setdefault("use_listings_cache", False)

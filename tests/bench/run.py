@@ -59,7 +59,9 @@ def bench_import(folder: Path, *, short: bool) -> None:
     _report("  CPU seconds", [f[1] for f in figures[0]], [f[1] for f in figures[1]])
     _report("  bytes on disk, MB", [_size(ours) / 1e6], [_size(peer) / 1e6])
     views = folder / "lake.duckdb"
-    print(f"  (and {_size(views if views.exists() else folder / 'lakehouse.duckdb') / 1e6:.2f} MB of derived views)")
+    print(
+        f"  (and {_size(views if views.exists() else folder / 'lakehouse.duckdb') / 1e6:.2f} MB of derived views)"
+    )
 
 
 def bench_bulk(folder: Path, *, short: bool) -> None:
@@ -99,7 +101,9 @@ def bench_commit(folder: Path, *, short: bool) -> None:
     from lakehouse import Lake
 
     late = 50 if short else 5_000
-    rows = pa.table({"id": list(range(10)), "name": [f"name {i}" for i in range(10)], "value": [i / 7 for i in range(10)]})
+    rows = pa.table(
+        {"id": list(range(10)), "name": [f"name {i}" for i in range(10)], "value": [i / 7 for i in range(10)]}
+    )
     lake, peer = Lake.create(folder / "lake"), folder / "delta"
 
     def ours() -> float:
@@ -125,7 +129,11 @@ def bench_commit(folder: Path, *, short: bool) -> None:
     grown = statistics.median(figures[1][0]) / statistics.median(figures[0][0])
     print(f"  (ours late against ours early: {grown:.2f})")
     opened = _alternate(5, lambda: _timed(lambda: _open_and_commit(folder, rows)), lambda: _timed(theirs))
-    _report(f"open, then commit, after {late:,} loads: ms", [x * 1e3 for x in opened[0]], [x * 1e3 for x in opened[1]])
+    _report(
+        f"open, then commit, after {late:,} loads: ms",
+        [x * 1e3 for x in opened[0]],
+        [x * 1e3 for x in opened[1]],
+    )
 
 
 def bench_start(folder: Path, *, short: bool) -> None:
@@ -139,7 +147,11 @@ def bench_start(folder: Path, *, short: bool) -> None:
     theirs = [sys.executable, "-c", "import duckdb"]
     _command(mine), _command(theirs)  # warm caches, and the catalog is there
     figures = _alternate(3 if short else 25, lambda: _command(mine), lambda: _command(theirs))
-    _report("lakehouse query 'select 1' / import duckdb: seconds", [f[0] for f in figures[0]], [f[0] for f in figures[1]])
+    _report(
+        "lakehouse query 'select 1' / import duckdb: seconds",
+        [f[0] for f in figures[0]],
+        [f[0] for f in figures[1]],
+    )
     _report("  CPU seconds", [f[1] for f in figures[0]], [f[1] for f in figures[1]])
 
 
@@ -153,7 +165,9 @@ def _open_and_commit(folder: Path, rows: object) -> None:
         load.write("rows", rows)
 
 
-def _alternate(rounds: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
+def _alternate(
+    rounds: int, ours: Callable[[], Any], theirs: Callable[[], Any]
+) -> tuple[list[Any], list[Any]]:
     one, two = [], []
     for _ in range(rounds):
         one.append(ours())
@@ -178,7 +192,11 @@ def _command(command: list[object], forget: Path | None = None) -> tuple[float, 
         shutil.rmtree(forget, ignore_errors=True)
         forget.unlink(missing_ok=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall = _timed(lambda: subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    wall = _timed(
+        lambda: subprocess.run(
+            [str(c) for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ingest.run import RunResult
 from lakehouse import Lake
-from lakehouse.errors import UserError
+from lakehouse.errors import ScraperError
 
 Run = Callable[..., RunResult]
 Rows = Callable[..., list[dict[str, Any]]]
@@ -137,7 +137,7 @@ def test_normalize_workers_keep_what_they_discard(
 
 def test_a_frozen_contract_fails_once_and_blocks_nothing(lake: Lake, rows: Rows, run: Run) -> None:
     run(GOOD)
-    with pytest.raises(UserError, match="breaks the contract"):
+    with pytest.raises(ScraperError, match="breaks the contract"):
         run([{"id": 2, "price": "y"}], schema_contract={"data_type": "freeze"})
     run([{"id": 3, "price": 1.0}])
     assert [row["id"] for row in rows("shop.items")] == [1, 3]

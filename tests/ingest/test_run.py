@@ -14,7 +14,14 @@ from filelock import FileLock
 from ingest.discover import load_scraper, scraper_names
 from ingest.run import RunResult, run_days, run_scraper, run_source
 from lakehouse import Lake
-from lakehouse.errors import ContentionError, NotFoundError, QuarantinedError, SetupError, UserError
+from lakehouse.errors import (
+    ContentionError,
+    NotFoundError,
+    QuarantinedError,
+    ScraperError,
+    SetupError,
+    UserError,
+)
 from lakehouse.store import LocalStore
 
 Run = Callable[..., RunResult]
@@ -77,7 +84,7 @@ def test_an_error_of_the_scraper_names_the_source_and_keeps_the_cause(lake: Lake
         raise LookupError(msg)
 
     with pytest.raises(
-        UserError, match="shop: the scraper failed: LookupError: the page has moved"
+        ScraperError, match="shop: the scraper failed: LookupError: the page has moved"
     ) as failed:
         run(broken)
     assert isinstance(failed.value.__cause__, LookupError)
@@ -86,7 +93,7 @@ def test_an_error_of_the_scraper_names_the_source_and_keeps_the_cause(lake: Lake
 
 
 def test_data_that_dlt_cannot_take_blocks_no_later_run(rows: Rows, run: Run) -> None:
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(ScraperError, match="cannot be loaded"):
         run([{"id": None, "x": 1}], columns={"id": {"nullable": False, "data_type": "bigint"}})
     run([{"id": 1, "x": 1}])
     assert rows("shop.items") == [{"id": 1, "x": 1}]

@@ -21,7 +21,7 @@ from ingest.shopsite import serve
 from ingest.shopsite.assortment import Fault, Product, assortment, categories, faults
 from ingest.shopsite.server import FLAKY_SHELF, Answer, Shop
 from ingest.sources.shop import FIRST_RUN_DAYS, PageError, Tables, crawl, shop
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import ScraperError
 
 DAY = date(2026, 3, 14)
 STEADY_SHELF = next(shelf.slug for shelf in categories() if shelf.slug != FLAKY_SHELF)
@@ -88,12 +88,12 @@ def as_row(product: Product) -> dict[str, object]:
 
 
 @contextmanager
-def stopped_by(kind: type[LakehouseError], *words: str) -> Iterator[None]:
+def stopped_by(kind: type[ScraperError], *words: str) -> Iterator[None]:
     """Expect that a run stops, and that the error inside of dlt's own says these words."""
     with pytest.raises(DltException) as failure:
         yield
     cause: BaseException | None = failure.value
-    while cause is not None and not isinstance(cause, LakehouseError):
+    while cause is not None and not isinstance(cause, ScraperError):
         cause = cause.__cause__
     assert type(cause) is kind
     assert [word for word in words if word not in str(cause)] == []
@@ -147,9 +147,7 @@ def test_a_broken_page_keeps_its_product_and_is_told() -> None:
     assert all(row["day"] == DAY and row["url"] for row in found["page_errors"])
 
 
-@pytest.mark.parametrize(
-    "status", [HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.INTERNAL_SERVER_ERROR]
-)
+@pytest.mark.parametrize("status", [HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.INTERNAL_SERVER_ERROR])
 def test_a_product_page_that_fails_for_good_does_not_stop_the_run(
     status: HTTPStatus, misbehave: Callable[[Change], None]
 ) -> None:
@@ -209,17 +207,15 @@ def test_a_site_that_wants_a_long_pause_is_left_alone() -> None:
     with (
         stamina.set_testing(False),
         serve(DAY, retry_after_s=3600) as url,
-        stopped_by(LakehouseError, f"{url}/c/{FLAKY_SHELF}: HTTP 503"),
+        stopped_by(ScraperError, f"{url}/c/{FLAKY_SHELF}: HTTP 503"),
     ):
         scrape(url=url)
 
 
-def test_a_site_that_is_down_is_named_and_loads_nothing(
-    pipeline: dlt.Pipeline, tmp_path: Path
-) -> None:
+def test_a_site_that_is_down_is_named_and_loads_nothing(pipeline: dlt.Pipeline, tmp_path: Path) -> None:
     pipeline.run(shop(DAY))
     url = f"http://127.0.0.1:{closed_port()}"
-    with stopped_by(LakehouseError, url, "Connection refused", "Is the site up"):
+    with stopped_by(ScraperError, url, "Connection refused", "Is the site up"):
         pipeline.run(shop(DAY, url))
     assert query(tmp_path, "select count(*) from shop._dlt_loads") == [(1,)]
 
@@ -241,7 +237,7 @@ def test_a_category_page_that_cannot_be_read_stops_the_run(
 
 def test_a_shop_with_nothing_in_it_is_an_error(misbehave: Callable[[Change], None]) -> None:
     misbehave(lambda _, said: Answer(said.status, "<html><body>Under repair</body></html>"))
-    with stopped_by(LakehouseError, "expected", "Nothing was loaded"):
+    with stopped_by(ScraperError, "expected", "Nothing was loaded"):
         scrape()
 
 
@@ -261,7 +257,7 @@ def test_a_new_layout_is_an_error(misbehave: Callable[[Change], None]) -> None:
             else said
         )
     )
-    with stopped_by(LakehouseError, "'page_errors': ", "but expected"):
+    with stopped_by(ScraperError, "'page_errors': ", "but expected"):
         scrape()
 
 
@@ -287,9 +283,7 @@ def test_the_environment_names_no_shop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert skus == {product.sku for product in assortment(DAY)}
 
 
-def test_one_run_asks_for_each_page_once(
-    pipeline: dlt.Pipeline, misbehave: Callable[[Change], None]
-) -> None:
+def test_one_run_asks_for_each_page_once(pipeline: dlt.Pipeline, misbehave: Callable[[Change], None]) -> None:
     asked: list[str] = []
 
     def note(path: str, said: Answer) -> Answer:
@@ -328,9 +322,7 @@ def test_tables_are_declared_and_nested_values_stay_columns(pipeline: dlt.Pipeli
     }
     columns = tables["products"]["columns"]
     assert [name for name, column in columns.items() if column.get("primary_key")] == ["sku"]
-    assert {
-        name: column["data_type"] for name, column in columns.items() if not name.startswith("_dlt")
-    } == {
+    assert {name: column["data_type"] for name, column in columns.items() if not name.startswith("_dlt")} == {
         **dict.fromkeys(["sku", "title", "category", "currency", "url"], "text"),
         **dict.fromkeys(["price", "rating"], "double"),
         **dict.fromkeys(["attributes", "variants"], "json"),

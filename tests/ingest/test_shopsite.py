@@ -104,9 +104,7 @@ def test_every_product_is_on_one_page_of_its_shelf() -> None:
         for card in LexborHTMLParser(text).css("ul.products a")
     )
     assert listed == Counter(on_sale(DAY).keys())
-    assert {path for path in found if path.startswith("/p/")} == set(
-        map(pages.path_of, assortment(DAY))
-    )
+    assert {path for path in found if path.startswith("/p/")} == set(map(pages.path_of, assortment(DAY)))
 
 
 @pytest.mark.parametrize("path", ["?page=0", "?page=99", "?page=-1", "?page=two", "?page=", "/x"])
@@ -169,9 +167,7 @@ class Nesting(HTMLParser):
 
 def test_pages_are_well_formed_and_ask_nobody_else() -> None:
     cut_off = {
-        pages.path_of(on_sale(DAY)[sku])
-        for sku, fault in faults(DAY).items()
-        if fault is Fault.TRUNCATED
+        pages.path_of(on_sale(DAY)[sku]) for sku, fault in faults(DAY).items() if fault is Fault.TRUNCATED
     }
     with serve(DAY) as url, httpx.Client(base_url=url) as client:
         found = walk(client)
