@@ -5,14 +5,17 @@ default:
     @just --list --unsorted
 
 # Scrape the sources and load them
+[no-exit-message]
 ingest *ARGS:
-    @lakehouse ingest {{ARGS}}
+    @lakehouse ingest "$@"
 
 # Ask the lake: just query "select * from shop.products"
+[no-exit-message]
 query +ARGS:
     @lakehouse query "$@"
 
 # Any other command of the lakehouse: just lake log shop
+[no-exit-message]
 lake +ARGS:
     @lakehouse "$@"
 

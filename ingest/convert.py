@@ -37,6 +37,7 @@ def table_of(paths: Iterable[Path], columns: Mapping[str, Any], *, leave_out: Ab
     for name in _json_texts(table.schema, columns):
         at = table.schema.get_field_index(name)
         table = table.set_column(at, name, _native(table.column(name)))
+    table = _folded(table, columns)
     return pa.Table.from_arrays(
         table.columns, schema=pa.schema([field.with_nullable(True) for field in table.schema])
     )
@@ -44,8 +45,43 @@ def table_of(paths: Iterable[Path], columns: Mapping[str, Any], *, leave_out: Ab
 
 def empty_table(columns: Mapping[str, Any], *, leave_out: AbstractSet[str]) -> pa.Table:
     """A table without rows: the columns dlt knows, their types left open."""
-    names = [name for name in columns if name not in leave_out]
+    names = [name for name in columns if name not in leave_out and _variant_of(name, columns) is None]
     return pa.table({name: pa.nulls(0) for name in names})
+
+
+def _folded(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    """The table with values that dlt put beside their column, because they have another type, back in it.
+
+    The lake has a type for all of them together; a column `price__v_double` would leave nulls in `price`.
+    """
+    for variant in table.column_names:
+        base = _variant_of(variant, columns)
+        if base is None:
+            continue
+        values = _values(table.column(variant))
+        if base in table.column_names:
+            own = _values(table.column(base))
+            values = [mine if mine is not None else other for mine, other in zip(own, values, strict=True)]
+            table = table.drop_columns([variant])
+            at = table.schema.get_field_index(base)
+            table = table.set_column(at, base, infer.column_to_array(values))
+        else:
+            at = table.schema.get_field_index(variant)
+            table = table.set_column(at, base, infer.column_to_array(values))
+    return table
+
+
+def _variant_of(name: str, columns: Mapping[str, Any]) -> str | None:
+    """The column whose values of another type this one holds, as dlt marks it; None for any other."""
+    base = name.rpartition("__v_")[0]
+    return base if columns.get(name, {}).get("variant") and base in columns else None
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if isinstance(column.type, pa.BaseExtensionType):  # JSON text
+        return [_parse(text) for text in column.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:

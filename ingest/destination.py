@@ -38,11 +38,10 @@ from dlt.common.storages.load_package import LoadPackageStateInjectableContext  
 from ingest import discards, memory, plan  # noqa: E402
 from ingest.hooks import select_format  # noqa: E402
 from lakehouse import Lake  # noqa: E402
-from lakehouse.change import State  # noqa: E402
 from lakehouse.core.commit import Commit  # noqa: E402
 from lakehouse.core.gates import Gates  # noqa: E402
 from lakehouse.core.log import Log  # noqa: E402
-from lakehouse.loading import Load  # noqa: E402
+from lakehouse.loading import Load, state_of  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +259,12 @@ class LakehouseClient(JobClientBase, WithStateSync):
     def _current(self, source: str, table: str, columns: Sequence[str]) -> pa.Table | None:
         """Columns of a table's newest rows; None where the lake has no such table or column."""
         lake = self._target.lake
-        known = lake.log(source).tables.get(table)
+        log = lake.log(source)
+        known = log.tables.get(table)
         wanted = [c for c in known.columns if (c.source_name or c.name) in columns] if known else []
         if len(wanted) < len(columns):
             return None
-        state = State(known, lake.reader, lake.locate)
+        state = state_of(lake, log, table)
         rows = state.fetch(state.sql(wanted), wanted)
         return rows.rename_columns([c.source_name or c.name for c in wanted])
 

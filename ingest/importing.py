@@ -16,6 +16,7 @@ from ingest.history import (
     ParseFailure,
     TimeFrom,
     Version,
+    earlier_name,
     file_contents,
     file_versions,
     git_contents,
@@ -29,6 +30,7 @@ from lakehouse.core.log import Log
 from lakehouse.errors import UserError
 
 Progress = Callable[[int, int], None]
+EMPTY = "empty file"  # as `parse` says it: a download that failed, and no sign of wrong options
 
 _REWRITTEN = "The history was rewritten. Import it whole into a new source: --source NAME."
 
@@ -43,6 +45,7 @@ class ImportResult:
         outcomes: New commits by outcome: `loaded`, `unchanged`, `failed`.
         failures: `(sequence number, reason)` of each new failed observation.
         repeated_keys: New snapshots in which a key occurs more than once.
+        earlier_name: What the file was called before the first version, if git sees a rename there.
     """
 
     versions: int
@@ -50,6 +53,7 @@ class ImportResult:
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[int, str]] = field(default_factory=list)
     repeated_keys: int = 0
+    earlier_name: str | None = None
 
 
 def import_git(
@@ -85,16 +89,20 @@ def import_git(
         UserError: The history, the file or the key is not there, or the source holds something else.
     """
     versions = git_versions(repo, paths, ref)
-    new = _new_versions(lake.log(source), versions, table)
-    return _import(
+    load = BulkLoad(lake, source, table, key=key, volatile=volatile)
+    new = _new_versions(load.log, versions, table)
+    result = _import(
         versions,
         git_contents(repo, new),
         new=new,
         kind=kind,
         rows=rows,
         progress=progress,
-        load=BulkLoad(lake, source, table, key=key, volatile=volatile),
+        load=load,
     )
+    if versions and not result.known:
+        result.earlier_name = earlier_name(repo, versions[0])
+    return result
 
 
 def import_files(
@@ -130,7 +138,8 @@ def import_files(
         UserError: A time cannot be read, the key is not there, or the source holds something else.
     """
     versions = file_versions(folder, time_from, pattern)
-    new = _new_versions(lake.log(source), versions, table)
+    load = BulkLoad(lake, source, table, key=key, volatile=volatile)
+    new = _new_versions(load.log, versions, table)
     return _import(
         versions,
         file_contents(folder, new),
@@ -138,7 +147,7 @@ def import_files(
         kind=kind,
         rows=rows,
         progress=progress,
-        load=BulkLoad(lake, source, table, key=key, volatile=volatile),
+        load=load,
     )
 
 
@@ -149,7 +158,8 @@ def _new_versions(log: Log, versions: Sequence[Version], table: str) -> list[Ver
     if not new or not log.head:
         return new
     latest = log.effective_at
-    if not any(known) and latest is not None and new[0].time < latest:
+    others = not log.commits[-1].load_id.startswith(f"{table}@")
+    if (others or not any(known)) and latest is not None and new[0].time < latest:
         raise UserError(
             f"source {log.source} already has loads up to {latest:%Y-%m-%d %H:%M}Z; "
             f"this history begins {new[0].time:%Y-%m-%d %H:%M}Z and would not be seen at its own times",
@@ -207,6 +217,12 @@ def _import(
             result.failures.append((head + done, failure))
         if progress is not None:
             progress(done, len(new))
+    reasons = [reason for _, reason in result.failures if reason != EMPTY]
+    if reasons and head == 0 and len(result.failures) == len(new):
+        raise UserError(
+            f"{load.source}.{load.table}: none of {len(new)} versions can be read: {reasons[0]}",
+            hint="Nothing was imported. Check --rows and --kind, then run it again.",
+        )
     load.flush()
     result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
     result.repeated_keys = load.repeated_keys

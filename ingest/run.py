@@ -4,7 +4,9 @@ The working directory of dlt only holds a package on its way: what counts is in 
 first finishes the package that a crashed run left, then starts from what the lake remembers.
 """
 
+import re
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from filelock import FileLock, Timeout  # noqa: E402
 
 from ingest import discards  # noqa: E402
 from ingest.destination import lakehouse  # noqa: E402
-from ingest.discover import Scraper  # noqa: E402
+from ingest.discover import FOLDER, Scraper  # noqa: E402
 from ingest.hooks import observed  # noqa: E402
 from ingest.memory import StaleStateError  # noqa: E402
 from lakehouse import Lake  # noqa: E402
@@ -46,6 +48,13 @@ WAIT_SECONDS = 60.0
 _ATTEMPTS = 20  # extractions that another run may overtake
 _WRAPPERS = (PipelineStepFailed, ResourceExtractionError, PipeItemProcessingError, NormalizeJobFailed)
 _WORTH_RETRYING = (OSError, ContentionError, IntegrityError, SetupError)
+
+# What dlt says of a null in a key, from Arrow and from dicts.
+_NULL = re.compile(
+    r"job_id=(?P<table>\w+)\..*Column '(?P<column>[^']+)' is declared non-nullable"
+    r"|table `(?P<table_too>[^`]+)` column `(?P<column_too>[^`]+)` which is not nullable",
+    re.DOTALL,
+)
 
 Refresh = Literal["drop_sources", "drop_resources", "drop_data"]
 
@@ -290,8 +299,16 @@ class _Run:
             )
         if step == "extract":
             return ScraperError(
-                f"{self.name}: the scraper failed: {said}",
-                hint="Nothing was published; the next run starts from the last load.",
+                f"{self.name}: the scraper failed{_where(cause)}: {said}",
+                hint="Nothing was published; the next run starts from the last load. "
+                "For the whole traceback: lakehouse ingest -v",
+            )
+        null = _NULL.search(said)
+        if null:
+            table, column = (null["table"] or null["table_too"]), (null["column"] or null["column_too"])
+            return ScraperError(
+                f"{self.name}.{table}: a row has no value in the column {column!r}, which may not be null",
+                hint="Nothing was published. Is it the primary key, and did the source rename it?",
             )
         if isinstance(cause, OSError):
             return SetupError(
@@ -343,6 +360,13 @@ def _built(data: Any, pipeline: dlt.Pipeline) -> Any:
     if isinstance(built, DltSource) and known and built.schema.name != known:
         built.schema = built.schema.clone(with_name=known)  # a second schema would be a second package
     return built
+
+
+def _where(error: BaseException) -> str:
+    """The line of the scraper's own file in which an error arose."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).parent.parts[-2:] == FOLDER.parts]
+    return f" at {FOLDER / Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def _cause(error: BaseException) -> BaseException:

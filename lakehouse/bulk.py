@@ -21,7 +21,7 @@ from lakehouse.core.commit import Commit, Part, TableChange
 from lakehouse.core.log import Log, TableLog
 from lakehouse.core.types import Column, Type, distinct_names, unify
 from lakehouse.errors import ContentionError, UserError
-from lakehouse.loading import state_of
+from lakehouse.loading import check_new_names, state_of
 from lakehouse.parquet.arrow import widen
 from lakehouse.parquet.digest import combine, row_hashes
 from lakehouse.parquet.infer import canonical, column_to_array, infer_type, json_array
@@ -90,12 +90,14 @@ class BulkLoad:
         self.volatile = frozenset(volatile)
         self.produced_by = provenance() | dict(produced_by or {})
         self._log = lake.log(source)
+        check_new_names(lake, self._log, [table])
         self._seq = self._log.head
         self._effective = self._log.effective_at
         self._buffer: list[Row] = []
         self._seqs: list[int] = []
         self._gone: list[bool] = []
         self._pending: list[_Pending] = []
+        self._ids: set[str] = set()
         self._types: dict[str, Type] = {}  # by source name, in the newest snapshot
         self._stored: dict[str, str] = {}  # source name -> name of the column
         self._names: tuple[str, ...] | None = None  # of the newest snapshot, with
@@ -139,9 +141,9 @@ class BulkLoad:
         columns = self._columns(rows, first)
         change = TableChange(
             disposition="replace",
-            primary_key=() if repeated else self.key,
-            merge_key=self.key if repeated else (),
-            volatile=tuple(sorted(self.volatile)),
+            primary_key=() if repeated else self._named(self.key),
+            merge_key=self._named(self.key) if repeated else (),
+            volatile=self._named(sorted(self.volatile)),
             columns=columns,
             base=base and self._started,
             counts=counts,
@@ -206,7 +208,7 @@ class BulkLoad:
             groups = {}
             single = dict(zip(keys, rows, strict=True))
         state = self._state
-        appeared = changed = differing = 0
+        appeared = changed = differing = disappeared = 0
         for key, raw in now.items():
             kept = state.get(key)
             if kept is not None and kept.raw == raw:
@@ -221,8 +223,8 @@ class BulkLoad:
             before = kept.rows if kept else 0
             changed += min(len(group), before)
             appeared += max(len(group) - before, 0)
+            disappeared += max(before - len(group), 0)
             state[key] = _Kept(raw=raw, canon=canon, rows=len(group))
-        disappeared = 0
         if len(state) > len(now):
             for key in [k for k in state if k not in now]:
                 disappeared += state.pop(key).rows
@@ -325,6 +327,10 @@ class BulkLoad:
             known = [Column(name=s, type="null", source_name=n) for n, s in self._stored.items()]
             self._stored |= dict(zip(new, distinct_names(new, known, RESERVED), strict=True))
 
+    def _named(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Source names as the names by which their columns are stored."""
+        return tuple(self._stored.get(name, name) for name in names)
+
     def _column(self, name: str) -> Column:
         stored = self._stored[name]
         return Column(name=stored, type=self._types[name], source_name=None if stored == name else name)
@@ -353,6 +359,9 @@ class BulkLoad:
             responses=tuple(dict(r) for r in responses),
             produced_by=self.produced_by,
         )
+        if load_id in self._ids or self._log.find(load_id) is not None:
+            raise UserError(f"{self.source}: load {load_id} is in the log already", hint="Import it once.")
+        self._ids.add(load_id)
         self._pending.append(_Pending(commit=commit, change=change, first=first, last=len(self._buffer)))
         if len(self._buffer) >= FLUSH_ROWS or len(self._pending) >= FLUSH_COMMITS:
             self.flush()
@@ -423,11 +432,11 @@ class BulkLoad:
         table = self._log.tables.get(self.table)
         if table is None:
             return
-        if table.eras[-1].key != self.key:
+        self._stored = {_source_name(c): c.name for c in table.columns}
+        if table.eras[-1].key != self._named(self.key):
             had = ", ".join(table.eras[-1].key) or "no key"
             msg = f"{self.source}.{self.table}: was imported with {had}, not with {', '.join(self.key) or 'no key'}"
             raise UserError(msg, hint="Use the same key, or import into another source.")
-        self._stored = {_source_name(c): c.name for c in table.columns}
         self._started = True
         self._met_keys = any(change.counts.get("rows") for _, change in table.changes)
         self._types = {_source_name(c): c.type for c in table.last.columns}

@@ -107,7 +107,9 @@ def _lake(place: str) -> Iterator[Finding]:
             )
             continue
         newest = f", newest {log.commits[-1].observed_at:%Y-%m-%d %H:%M}Z" if log.head else ""
-        yield Finding(what=f"source {source}", ok=True, found=f"{log.head:,} loads{newest}")
+        yield Finding(
+            what=f"source {source}", ok=True, found=f"{log.head:,} load{'' if log.head == 1 else 's'}{newest}"
+        )
     catalog = catalog_path(lake)
     if catalog is not None:
         current = is_current(lake, catalog)
@@ -123,7 +125,7 @@ def _lake(place: str) -> Iterator[Finding]:
     yield Finding(
         what="quarantine",
         ok=True if not waiting else None,
-        found=f"{waiting} loads",
+        found=f"{waiting} load{'' if waiting == 1 else 's'}",
         do="Look: lakehouse quarantine list" if waiting else "",
     )
 

@@ -128,7 +128,13 @@ class Lake:
         Raises:
             NotFoundError: There is no such source or table.
         """
-        source, _, table = name.partition(".")
+        source, dot, table = name.partition(".")
+        if not dot:
+            known = [f"{s}.{t}" for s in self.sources() for t in self.log(s).tables]
+            meant = [k for k in known if k.endswith(f".{name}")] or known
+            raise NotFoundError(
+                f"{name!r} is not a table: a table is SOURCE.TABLE", hint=f"Such as: {', '.join(meant[:5])}."
+            )
         if source not in self.sources():
             msg = f"there is no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(self.sources()) or 'none yet'}.")

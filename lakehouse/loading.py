@@ -47,6 +47,7 @@ class Load:
     Attributes:
         commit: The commit, once published.
         pipeline: A JSON value to keep in the commit, such as the state of a dlt pipeline.
+        discarded: Rows that a contract discarded, by table and reason.
         responses: What was fetched for this load, as JSON objects (`url`, `status`, `sha256`, …).
     """
 
@@ -71,7 +72,7 @@ class Load:
         self.responses: list[dict[str, Any]] = []
         self.commit: Commit | None = None
         self._writes: dict[str, Write] = {}
-        self._discarded: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self.discarded: dict[str, dict[str, list[dict[str, Any]]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +132,7 @@ class Load:
 
     def discard(self, table: str, rows: Sequence[Mapping[str, Any]], reason: str) -> None:
         """Record rows that a contract discarded: counted in the commit, kept in quarantine."""
-        by_reason = self._discarded.setdefault(layout.check_table_name(table), {})
+        by_reason = self.discarded.setdefault(layout.check_table_name(table), {})
         by_reason.setdefault(reason, []).extend(dict(row) for row in rows)
 
     def publish(self) -> Commit:
@@ -186,6 +187,7 @@ class Load:
 
     def _next(self, log: Log) -> Commit:
         """The commit to come after the log's head. Its parts are in the store when this returns."""
+        check_new_names(self.lake, log, list(self._writes))
         changes = {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
         figures = {name: change.figures for name, change in changes.items() if change.figures}
         reasons = refusals(self.gates, figures)
@@ -207,14 +209,10 @@ class Load:
             pipeline=self.pipeline,
             produced_by=self.produced_by,
             gates=self.gates.to_json(),
-            discarded=keep_discarded(self.lake.store, self.source, self.load_id, self._discarded),
+            discarded=keep_discarded(self.lake.store, self.source, self.load_id, self.discarded),
         )
 
     def _state(self, log: Log, table: str) -> State:
-        for known in log.tables:
-            if known != table and known.lower() == table.lower():
-                msg = f"{self.source}: table {table!r} differs from {known!r} only in case"
-                raise SchemaError(msg, hint=f"Write to {known!r}, or choose another name.")
         return state_of(self.lake, log, table)
 
     def _unreadable(self, log: Log, error: duckdb.Error) -> IntegrityError:
@@ -267,6 +265,23 @@ class Load:
             return self.lake.store.get(layout.log_key(self.source, seq)) == line
         except Absent:
             return False
+
+
+def check_new_names(lake: "Lake", log: Log, tables: Sequence[str]) -> None:
+    """Refuse names that differ only in case from ones that are there: SQL could not hold them apart.
+
+    Raises:
+        SchemaError: There is such a source or table.
+    """
+    sources = lake.sources() if not log.head else []
+    for names, known in (([log.source], sources), (tables, [*log.tables, *tables])):
+        for name in names:
+            other = next((k for k in known if k != name and k.lower() == name.lower()), None)
+            if other is not None:
+                raise SchemaError(
+                    f"{log.source}: the name {name!r} differs from {other!r} only in case",
+                    hint=f"Use {other!r}, or choose another name.",
+                )
 
 
 def state_of(lake: "Lake", log: Log, table: str) -> State:

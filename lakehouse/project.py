@@ -95,6 +95,12 @@ def _project(root: Path, settings: dict[str, Any]) -> Project:
         )
     general = settings.get("gates", {})
     sources = settings.get("sources", {})
+    for name, about in sources.items():
+        if not isinstance(about, dict) or set(about) - {"gates"}:
+            raise UserError(
+                f"{root / CONFIG}: [tool.lakehouse.sources.{name}] has a setting other than gates",
+                hint=f"Write [tool.lakehouse.sources.{name}.gates].",
+            )
     return Project(
         root=root,
         lake=str(settings.get("lake", "lake")),

@@ -33,6 +33,8 @@ def version() -> str:
 def _command() -> str:
     """Program and sub-commands; options and URLs, which may hold secrets, are left out."""
     words = [Path(sys.argv[0]).name] if sys.argv else []
+    if words != ["lakehouse"]:  # what other programs are told is theirs to keep
+        return words[0] if words else ""
     for word in sys.argv[1:4]:
         if word.startswith("-") or not word.replace("_", "").replace(".", "").isalnum():
             break

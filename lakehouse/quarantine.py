@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit
 from lakehouse.core.gates import OPEN
-from lakehouse.errors import NotFoundError, QuarantinedError, UserError
+from lakehouse.errors import FormatError, NotFoundError, QuarantinedError, UserError
+from lakehouse.parquet.arrow import normalize, physical
 from lakehouse.parquet.infer import json_text
 from lakehouse.store.base import Absent, Store
 
@@ -65,6 +66,8 @@ def keep_refused(load: "Load", writes: Sequence["Write"], reasons: Sequence[str]
             "insert_only": write.insert_only,
             "deletes": write.deletes is not None,
         }
+    if load.discarded:
+        store.put(f"{prefix}discarded.json", json_text(load.discarded).encode())
     record = {
         "format": 1,
         "source": load.source,
@@ -77,6 +80,7 @@ def keep_refused(load: "Load", writes: Sequence["Write"], reasons: Sequence[str]
         "produced_by": load.produced_by,
         "pipeline": load.pipeline,
         "responses": load.responses,
+        "discarded": bool(load.discarded),
         "tables": tables,
     }
     store.put(f"{prefix}load.json", json.dumps(record, ensure_ascii=False, indent=1).encode())
@@ -144,7 +148,7 @@ def approve(lake: "Lake", load_id: str) -> Commit:
     refused = find(lake, load_id)
     record = json.loads(lake.store.get(f"{refused.path}load.json"))
     log = lake.log(refused.source)
-    newer = [c.seq for c in log.commits[refused.head :] if c.outcome == "loaded"]
+    newer = [c.seq for c in log.commits[refused.head :] if c.failure is None]
     if newer and log.find(refused.load_id) is None:
         msg = f"{refused.load_id}: load {newer[-1]} of {refused.source} was published after it was refused"
         raise UserError(
@@ -172,6 +176,10 @@ def approve(lake: "Lake", load_id: str) -> Commit:
             insert_only=how["insert_only"],
             deletes=pq.read_table(io.BytesIO(lake.store.get(deletes))) if how["deletes"] else None,
         )
+    if record.get("discarded"):
+        for table, reasons in json.loads(lake.store.get(f"{refused.path}discarded.json")).items():
+            for reason, rows in reasons.items():
+                load.discard(table, rows, reason)
     try:
         commit = load.publish()
     except QuarantinedError as error:
@@ -193,14 +201,22 @@ def discard(lake: "Lake", load_id: str) -> Refused:
 
 
 def _refused(store: Store, key: str) -> Refused:
-    record = json.loads(store.get(key))
+    try:
+        record = json.loads(store.get(key))
+        tables = {table: int(how["rows"]) for table, how in record["tables"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(
+            f"{key}: does not say what was refused ({error})",
+            path=key,
+            hint="Delete that folder, or restore it.",
+        ) from error
     return Refused(
         source=record["source"],
         load_id=record["load_id"],
         observed_at=moments.parse(record["observed_at"]),
         refused_at=moments.parse(record["refused_at"]),
         reasons=tuple(record["reasons"]),
-        rows={table: how["rows"] for table, how in record["tables"].items()},
+        rows=tables,
         head=record["head"],
         path=key.removesuffix("load.json"),
     )
@@ -208,5 +224,9 @@ def _refused(store: Store, key: str) -> Refused:
 
 def _parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    try:
+        pq.write_table(table, sink, compression="zstd")
+    except pa.ArrowNotImplementedError:  # a type that Parquet does not have: as it would be loaded
+        sink = io.BytesIO()
+        pq.write_table(physical(normalize(table)[0]), sink, compression="zstd")
     return sink.getvalue()

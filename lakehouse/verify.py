@@ -95,7 +95,15 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
 def _order(log: Log) -> Iterator[IntegrityError]:
     """Time never runs backwards in a log."""
     before = None
+    ids: dict[str, int] = {}
     for commit in log.commits:
+        first = ids.setdefault(commit.load_id, commit.seq)
+        if first != commit.seq:
+            yield IntegrityError(
+                f"{log.source}: load {commit.seq} has the id {commit.load_id!r} of load {first}: it is there twice",
+                path=layout.log_key(log.source, commit.seq),
+                hint="The log was written by something else than lakehouse: restore it from a mirror.",
+            )
         expected = max(commit.observed_at, before.effective_at) if before else commit.observed_at
         if commit.effective_at != expected:
             key = layout.log_key(log.source, commit.seq)
@@ -153,12 +161,20 @@ def _check(lake: "Lake", path: str, named: _Named) -> int:
 
 def _check_rows(lake: "Lake", path: str, named: _Named, by: str) -> None:
     """The rows of each load that a part holds, and their content digests."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from lakehouse.parquet.digest import combine, row_hashes
 
-    table = pq.read_table(io.BytesIO(lake.store.get(path)))
-    seqs = table[SEQ].to_numpy()
+    try:
+        table = pq.read_table(io.BytesIO(lake.store.get(path)))
+        seqs = table[SEQ].to_numpy()
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise DamagedPartError(
+            f"{path}: is no part of a lake ({error}); it is {by}",
+            path=path,
+            hint="It was committed so, by something else than lakehouse.",
+        ) from error
     hashes = row_hashes(table.drop_columns([SEQ]))
     for seq, rows in named.rows.items():
         mine = hashes[seqs == seq]

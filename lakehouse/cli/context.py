@@ -20,13 +20,32 @@ def open_lake(ctx: click.Context, *, create: bool = False) -> "Lake":
         return Lake.create(ctx.obj) if create else Lake.open(ctx.obj)
     place = project().place
     if create:
-        return Lake.create(place)
+        return _open_or_make(place)
     try:
         return Lake.open(place)
     except NoLakeError as error:
         raise NoLakeError(
             error.message, hint="Nothing was loaded yet: run `lakehouse ingest` or `lakehouse import` first."
         ) from None
+
+
+def _open_or_make(place: str) -> "Lake":
+    """The lake; a new one where there never was one. A disk that is not there is no empty lake."""
+    from lakehouse.duck.session import catalog_path
+    from lakehouse.lake import Lake
+
+    try:
+        return Lake.open(place)
+    except NoLakeError as error:
+        catalog = catalog_path(place)
+        if catalog is not None and catalog.exists():
+            raise NoLakeError(
+                f"{error.message}, but {catalog} shows that there was one",
+                hint=f"Mount or restore it. To begin a new lake instead, delete {catalog.name} first.",
+            ) from None
+    lake = Lake.create(place)
+    click.echo(f"{lake.url}: made a new lake", err=True)
+    return lake
 
 
 def project() -> "Project":
@@ -53,16 +72,22 @@ def print_table(columns: list[str], rows: list[tuple[Any, ...]], *, right: tuple
     """A plain table on stdout; columns named in `right` are numbers."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    for row in rows:  # as Text: scraped values may hold what rich takes for markup
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe has no width: nothing is folded
         console = Console(highlight=False, width=1_000)
     console.print(table)
+
+
+def many(n: int, noun: str) -> str:
+    """A number and its noun: `1 load`, `2,581 loads`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def size(size_bytes: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import open_lake
+from lakehouse.cli.context import many, open_lake
 
 if TYPE_CHECKING:
     from ingest.importing import ImportResult
@@ -112,15 +112,23 @@ def _run(lake: "Lake", source: str, work: "Callable[[Any], ImportResult]") -> No
     new = sum(result.outcomes.values())
     said = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(result.outcomes.items(), reverse=True))
     click.echo(
-        f"{source}: {new:,} new loads" + (f" ({said})" if said else "") + f" of {result.versions:,} versions"
+        f"{source}: {many(new, 'new load')}"
+        + (f" ({said})" if said else "")
+        + f" of {many(result.versions, 'version')}"
     )
     for seq, reason in result.failures[:5]:
         click.echo(f"  load {seq} failed: {reason}", err=True)
     if len(result.failures) > 5:  # noqa: PLR2004 - a handful is enough to see what is going on
         click.echo(f"  … all of them: lakehouse log {source} --failed --last 0", err=True)
+    if result.earlier_name:
+        click.echo(
+            f"  note: before its first version here the file was {result.earlier_name}; "
+            f'to have that history too, import "FILE,{result.earlier_name}" into a new source',
+            err=True,
+        )
     if result.repeated_keys:
         click.echo(
-            f"  warning: in {result.repeated_keys:,} versions several rows have the same key; they are kept, "
+            f"  warning: in {many(result.repeated_keys, 'version')} several rows have the same key; they are kept, "
             "and change together",
             err=True,
         )

@@ -53,7 +53,13 @@ def ingest_command(
                     _tell(result)
         except LakehouseError as error:
             failures.append(error)
+            if verbose:
+                import traceback
+
+                traceback.print_exception(error)
             click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+    if failures and len(names) > 1:
+        click.echo(f"{len(failures)} of {len(names)} sources failed", err=True)
     refresh(lake)
     if as_json:
         print_json(said)
@@ -73,14 +79,19 @@ def _run(lake: "Lake", here: "Project", name: str, days: int | None) -> "Iterato
     os.environ.setdefault("DLT_PROJECT_DIR", str(here.root))  # where dlt looks for .dlt/config.toml
     from ingest.discover import load_scraper
     from ingest.run import run_days
+    from lakehouse.core.layout import safe_id
 
     scraper = load_scraper(here.root, name)
+    if days and lake.log(name).head:
+        click.echo(f"{name}: only days after its newest load can be added", err=True)
     if days is None:
         first = lake.log(name).head == 0
         days = scraper.first_run_days if first else 0
         if days:
             click.echo(f"{name}: first run, loading the {days} days before today too", err=True)
-    return run_days(lake, scraper, days=days, pipelines_dir=here.work, gates=here.gates_of(name))
+    return run_days(
+        lake, scraper, days=days, pipelines_dir=here.work / safe_id(lake.id), gates=here.gates_of(name)
+    )
 
 
 def _tell(result: "RunResult") -> None:

@@ -3,7 +3,7 @@
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import open_lake, print_json, print_table
+from lakehouse.cli.context import many, open_lake, print_json, print_table
 
 
 @click.group("quarantine")
@@ -61,7 +61,8 @@ def show_command(ctx: click.Context, load_id: str, rows: int, as_json: bool) -> 
     for reason in refused.reasons:
         click.echo(f"  refused: {reason}")
     for name, table in tables.items():
-        click.echo(f"\n{name}: {table.num_rows} rows")
+        first = f", the first {rows} of them" if table.num_rows > rows else ""
+        click.echo(f"\n{name}: {many(table.num_rows, 'row')}{first}")
         shown = table.slice(0, rows).to_pylist()
         print_table(table.column_names, [tuple(row.values()) for row in shown])
 

@@ -1,5 +1,6 @@
 """`lakehouse init`: a project of one's own."""
 
+import re
 from pathlib import Path
 
 import click
@@ -13,6 +14,10 @@ version = "0.1.0"
 requires-python = ">=3.11"
 dependencies = ["lakehouse"]
 
+[tool.uv]
+package = false
+system-certs = true
+{sources}
 [tool.lakehouse]
 lake = "lake"              # a folder, or a bucket: gs://my-bucket/lake
 
@@ -70,12 +75,12 @@ def init_command(folder: Path) -> None:
     config = folder / CONFIG
     if config.exists():
         raise UserError(
-            f"{config}: is there already",
+            f"{config}: already exists",
             hint='Add to it, to make this folder a project:\n  [tool.lakehouse]\n  lake = "lake"',
         )
-    name = folder.resolve().name.lower().replace(" ", "-") or "lake"
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "lake"
     files = {
-        config: _CONFIG.format(name=name),
+        config: _CONFIG.format(name=name, sources=_own_source()),
         folder / ".gitignore": _IGNORE,
         folder / "ingest" / "sources" / "_example.py": _EXAMPLE,
         folder / "models" / "README": _MODELS,
@@ -86,4 +91,21 @@ def init_command(folder: Path) -> None:
             path.write_text(content, encoding="utf-8")
     Lake.create(find_project(folder).place)
     click.echo(f"{folder.resolve()}: a new project with an empty lake")
-    click.echo("Next: copy ingest/sources/_example.py, edit it, then `lakehouse ingest`.")
+    click.echo(
+        f"Next: cd {folder}; copy ingest/sources/_example.py and edit it; then: uv run lakehouse ingest"
+    )
+
+
+def _own_source() -> str:
+    """Where uv finds this package, if it was installed from a folder: a checkout, for example."""
+    import json
+    from importlib import metadata
+
+    try:
+        text = metadata.distribution("lakehouse").read_text("direct_url.json") or "{}"
+    except metadata.PackageNotFoundError:
+        return ""
+    url = str(json.loads(text).get("url", ""))
+    if not url.startswith("file://"):
+        return ""
+    return f'\n[tool.uv.sources]\nlakehouse = {{ path = "{url.removeprefix("file://")}", editable = true }}\n'

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import open_lake, print_json, print_table, size
+from lakehouse.cli.context import many, open_lake, print_json, print_table, size
 from lakehouse.core.moments import render
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def log_command(ctx: click.Context, source: str | None, last: int, failed: bool,
     """List the loads of the sources, the newest last."""
     lake = open_lake(ctx)
     logs = _logs(lake, source)
-    found = sorted((c for log in logs for c in log.commits), key=lambda c: (c.committed_at, c.source, c.seq))
+    found = sorted((c for log in logs for c in log.commits), key=lambda c: (c.effective_at, c.source, c.seq))
     found = [c for c in found if not failed or c.outcome == "failed"]
     found = found[-last:] if last else found
     if as_json:
@@ -79,11 +79,11 @@ def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found['table']}: {found['rows']:,} rows, {found['disposition']}", nl=False)
+    click.echo(f"{found['table']}: {many(found['rows'], 'row')}, {found['disposition']}", nl=False)
     click.echo(f", key {', '.join(found['key'])}" if found["key"] else ", no key")
     click.echo(
         f"loads {found['first_seq']} to {found['last_seq']} ({found['loads']} touched it), "
-        f"{found['files']} files, {size(found['size_bytes'])}\n"
+        f"{many(found['files'], 'file')}, {size(found['size_bytes'])}\n"
     )
     print_table(
         ["column", "type", "first load", "last load", "types over time"],
@@ -123,11 +123,11 @@ def story(commit: "Commit") -> str:
             ("-", change.counts.get("disappeared", 0)),
         )
         said = " ".join(f"{sign}{n:,}" for sign, n in signs if n)
-        if not said and change.base:
+        if not said and (change.parts or change.base):
             said = "new snapshot"
         if said:
-            pieces.append(f"{name} {said} ({change.counts.get('rows', 0):,} rows)")
-    pieces += [f"{table}: {d['rows']} rows discarded" for table, d in commit.discarded.items()]
+            pieces.append(f"{name} {said} ({many(change.counts.get('rows', 0), 'row')})")
+    pieces += [f"{table}: {many(d['rows'], 'row')} discarded" for table, d in commit.discarded.items()]
     return "; ".join(pieces) or "nothing new"
 
 

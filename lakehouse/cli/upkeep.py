@@ -3,7 +3,7 @@
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import open_lake, print_json, print_table, size
+from lakehouse.cli.context import many, open_lake, print_json, print_table, size
 
 
 @click.command("refresh")
@@ -17,7 +17,9 @@ def refresh_command(ctx: click.Context) -> None:
     broken = refresh(lake, force=True)
     for trouble in broken.values():
         click.echo(f"warning: {trouble}", err=True)
-    click.echo(f"{catalog_path(lake) or lake.url}: views over {len(lake.sources()) - len(broken)} sources")
+    click.echo(
+        f"{catalog_path(lake) or lake.url}: views over {many(len(lake.sources()) - len(broken), 'source')}"
+    )
 
 
 @click.command("verify")
@@ -51,9 +53,9 @@ def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> Non
             click.echo(click.style(f"{type(error).__name__}: ", fg="red") + str(error))
         commits = sum(report.sources.values())
         click.echo(
-            f"{commits:,} commits of {len(report.sources)} sources, {report.files:,} files, "
+            f"{many(commits, 'commit')} of {many(len(report.sources), 'source')}, {many(report.files, 'file')}, "
             f"{size(report.size_bytes)}: "
-            + (f"{len(report.errors)} errors" if report.errors else "all as committed")
+            + (many(len(report.errors), "error") if report.errors else "all as committed")
         )
         if report.orphans:
             click.echo(f"{len(report.orphans)} files that no commit names (left by runs that died; harmless)")

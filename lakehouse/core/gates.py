@@ -26,6 +26,13 @@ class Gates:
     min_rows_for_drop: int = 10
 
     def __post_init__(self) -> None:
+        kinds = {"allow_empty": (bool,), "max_drop": (int, float), "min_rows_for_drop": (int,)}
+        for name, allowed in kinds.items():
+            value = getattr(self, name)
+            if type(value) not in allowed:
+                raise UserError(
+                    f"the gate {name} is {value!r}", hint="Such as: max_drop = 0.5, allow_empty = true"
+                )
         if not 0 <= self.max_drop <= 1:
             msg = f"max_drop is {self.max_drop}; it is a share, from 0 to 1"
             raise UserError(msg)

@@ -12,7 +12,6 @@ FORMAT = 1  # what this version of the package writes, and the highest that it r
 LAKE_FILE = "lakehouse.json"
 QUARANTINE = "_quarantine"
 DERIVED = "_derived"
-STAGING = "_derived/staging"
 _LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")

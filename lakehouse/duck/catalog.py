@@ -99,7 +99,7 @@ def _built(
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     for source, log in logs.items():
         _describe(connection, log)
-        connection.execute(f"CREATE SCHEMA {quote(source)}")
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
         for table in log.tables.values():
             if (source, table.name) in broken:
                 continue

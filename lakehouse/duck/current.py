@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.core.layout import log_prefix
+from lakehouse.core.layout import log_file_seq, log_prefix
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.store.local import LocalStore
 
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 def said_by(lake: "Lake") -> dict[str, str]:
     """What a catalog of a local lake says of itself: it is current while this is so.
 
-    Only the end of each log is looked at: the name and size of its newest file.
+    Only the end of each log is looked at: the name, size and time of its newest file.
     """
     said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": CATALOG_VERSION}
     if isinstance(lake.store, LocalStore):
         for source in lake.sources():
-            newest = lake.store.newest(log_prefix(source))
-            said[f"log:{source}"] = f"{newest.key}:{newest.size_bytes}" if newest else ""
+            said[f"log:{source}"] = lake.store.newest(log_prefix(source), log_file_seq)
     return said
 
 

@@ -13,7 +13,7 @@ from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
 from lakehouse.errors import IntegrityError, QueryError, SetupError
-from lakehouse.store.local import LocalStore
+from lakehouse.store import LocalStore, open_store
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -47,6 +47,7 @@ class Session:
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
+            _check_as_of(connection, moment)
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -71,6 +72,25 @@ class Session:
         return check_is_query(self.connection, sql)
 
 
+def _check_as_of(connection: duckdb.DuckDBPyConnection, moment: str) -> None:
+    """Refuse a moment that no query could be turned to. Raises QueryError."""
+    newest, instant = connection.execute(
+        "SELECT max(seq), TRY_CAST($1 AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST($1 AS TIMESTAMP) IS NOT NULL "
+        "FROM lakehouse.main.loads",
+        [moment],
+    ).fetchall()[0]
+    if moment.strip().isdigit():
+        if newest is not None and int(moment) > newest:
+            raise QueryError(
+                f"as of load {moment}: the longest log ends at {newest}", hint="See: lakehouse log"
+            )
+    elif not instant:
+        raise QueryError(
+            f"as of {moment}: is neither an instant nor the number of a load",
+            hint="Such as 2026-11-01, 2026-11-01T12:00:00Z (UTC if it has no zone), or 42.",
+        )
+
+
 def _build(
     connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | None
 ) -> dict[str, IntegrityError]:
@@ -87,15 +107,19 @@ def _build(
     return broken | catalog.build(connection, lake, logs, current.said_by(lake))
 
 
-def catalog_path(lake: "Lake") -> Path | None:
+def catalog_path(lake: "Lake | str") -> Path | None:
     """Where a local lake has its catalog: `lakehouse.duckdb` beside a folder called `lake`.
 
-    A lake folder of another name has a catalog of that name; one that is not local has no file.
+    A lake folder of another name has `<name>.lakehouse.duckdb`; one that is not local has no file.
+
+    Args:
+        lake: The lake, or where it is.
     """
-    if not isinstance(lake.store, LocalStore):
+    store = open_store(lake) if isinstance(lake, str) else lake.store
+    if not isinstance(store, LocalStore):
         return None
-    root = lake.store.root
-    return root.with_name("lakehouse.duckdb" if root.name == "lake" else f"{root.name}.duckdb")
+    root = store.root
+    return root.with_name("lakehouse.duckdb" if root.name == "lake" else f"{root.name}.lakehouse.duckdb")
 
 
 def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:

@@ -59,9 +59,7 @@ def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
                 raise trouble from None
             if trouble.message.startswith(f"{source}.{table} "):  # as `unreadable` says it
                 raise trouble from None
-        raise NotFoundError(
-            plain(error), hint="See what there is: lakehouse tables. A catalog of old: lakehouse refresh."
-        ) from None
+        raise NotFoundError(plain(error), hint="See what there is: lakehouse tables") from None
     except duckdb.PermissionException as error:
         part = _PART_ELSEWHERE.search(str(error))
         if part is None:

@@ -60,7 +60,10 @@ def to_table(data: Any) -> pa.Table:
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes, dict)):
         items = list(data)
         if all(isinstance(item, dict) for item in items):
-            return rows_to_table(items)
+            try:
+                return rows_to_table(items)
+            except TypeError as error:
+                raise SchemaError(str(error), hint="Turn such values into text or numbers first.") from error
         return stacked([to_table(item) for item in items])
     msg = f"{type(data).__name__} is not data that a load can take"
     raise SchemaError(

@@ -33,8 +33,12 @@ def check_part(store: Store, part: Part, *, named_by: str) -> None:
             msg, path=part.path, hint="Restore this file from a mirror or backup, then run it again."
         ) from None
     if size != part.size_bytes or digest.hexdigest() != part.sha256:
-        what = f"{size} bytes instead of {part.size_bytes}" if size != part.size_bytes else "other bytes"
-        msg = f"{part.path}: has {what} than was committed; it is named by {named_by}"
+        what = (
+            f"{size} bytes, not the {part.size_bytes}"
+            if size != part.size_bytes
+            else "other bytes than those"
+        )
+        msg = f"{part.path}: has {what} that were committed; it is named by {named_by}"
         raise DamagedPartError(
             msg, path=part.path, hint="Restore this file from a mirror or backup, then run it again."
         )

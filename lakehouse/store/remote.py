@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from lakehouse.errors import SetupError, UserError
+from lakehouse.errors import LakehouseError, SetupError, UserError
 from lakehouse.store.base import Absent, Entry, Exists
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
@@ -65,17 +65,13 @@ class FsspecStore:
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises Absent."""
-        try:
+        with self._asking(key):
             return cast("bytes", self.fs.cat_file(self.path(key)))
-        except _ABSENT:
-            raise Absent(key) from None
 
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
-        try:
+        with self._asking(key):
             file = self.fs.open(self.path(key), "rb")
-        except _ABSENT:
-            raise Absent(key) from None
         if (getattr(file, "details", None) or {}).get("type") == "directory":
             file.close()
             raise Absent(key)
@@ -83,23 +79,26 @@ class FsspecStore:
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, replacing one that is there."""
-        if isinstance(data, Path):
-            self.fs.put_file(str(data), self.path(key))
-        else:
-            self.fs.pipe_file(self.path(key), data)
+        with self._asking(key):
+            if isinstance(data, Path):
+                self.fs.put_file(str(data), self.path(key))
+            else:
+                self.fs.pipe_file(self.path(key), data)
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object only if there is none with that key. Raises Exists."""
-        try:
-            self.fs.pipe_file(self.path(key), data, mode="create")
-        except FileExistsError:
-            raise Exists(key) from None
+        with self._asking(key):
+            try:
+                self.fs.pipe_file(self.path(key), data, mode="create")
+            except FileExistsError:
+                raise Exists(key) from None
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects whose key begins with the prefix, in order of key."""
         try:
-            found = self.fs.find(self.path(prefix).rstrip("/"), detail=True)
-        except FileNotFoundError:
+            with self._asking(prefix):
+                found = self.fs.find(self.path(prefix).rstrip("/"), detail=True)
+        except Absent:
             return
         root = self._root.lstrip("/")
         for path in sorted(found):
@@ -109,5 +108,20 @@ class FsspecStore:
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(Absent), self._asking(key):
             self.fs.rm_file(self.path(key))
+
+    @contextlib.contextmanager
+    def _asking(self, key: str) -> Iterator[None]:
+        """Turn what the many clients raise into the three answers that a caller can act on."""
+        try:
+            yield
+        except LakehouseError:
+            raise
+        except _ABSENT:
+            raise Absent(key) from None
+        except Exception as error:
+            raise SetupError(
+                f"{self._url}/{key}: the store gave no answer ({type(error).__name__}: {error})",
+                hint="Check the URL, the credentials and the network, then run the same command again.",
+            ) from error

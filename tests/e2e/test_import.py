@@ -431,29 +431,15 @@ def test_wrong_names_are_clear_errors(build: Build, tmp_path: Path) -> None:
     ).failed(2)
 
 
-def test_a_wrong_path_to_the_rows_fails_each_version_and_says_where_they_are(
+def test_a_wrong_path_to_the_rows_imports_nothing_and_says_where_they_are(
     build: Build, tmp_path: Path
 ) -> None:
     repo = build((0, {"d.json": {"data": {"rows": [{"id": 1}]}}}), (1, {"d.json": {"data": {"rows": []}}}))
     lake = tmp_path / "lake"
-    done = run("import", "git", repo, "d.json", *ST, "--lake", lake).ok()
-    assert "--rows data.rows needed?" in done.err
-    assert outcomes(lake) == ["failed", "failed"]
-    run(
-        "import",
-        "git",
-        repo,
-        "d.json",
-        "--source",
-        "ok",
-        "--table",
-        "t",
-        "--rows",
-        "data.rows",
-        "--lake",
-        lake,
-    ).ok()
-    assert outcomes(lake, "ok") == ["loaded", "loaded"]
+    words = ("import", "git", repo, "d.json", *ST, "--lake", lake)
+    run(*words).failed(2, "--rows data.rows needed?", "none of 2 versions")
+    run(*words, "--rows", "data.rows").ok()
+    assert outcomes(lake) == ["loaded", "loaded"]
 
 
 # --- Resuming -----------------------------------------------------------------------------------
@@ -609,3 +595,15 @@ def test_whole_histories_stand_up_to_the_oracle_program(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+def test_an_import_is_not_taken_up_on_top_of_newer_loads_of_others(build: Build, tmp_path: Path) -> None:
+    versions = [(n, {"d.json": [{"id": n}]}) for n in range(4)]
+    lake = tmp_path / "lake"
+    run("import", "git", build(*versions[:2]), "d.json", *ST, "--lake", lake).ok()
+    with Lake.open(lake).load("s") as load:
+        load.write("t", [{"id": 99}], disposition="replace")
+    run("import", "git", build(*versions), "d.json", *ST, "--lake", lake).failed(
+        2, "not be seen at its own times"
+    )
+    assert Lake.open(lake).query("SELECT id FROM s.t").fetchall() == [(99,)]

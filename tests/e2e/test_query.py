@@ -15,7 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 from command import Done, program, run
-from conftest import grow
+from grown import grow
 from troubles import TROUBLES
 
 from lakehouse import Lake
@@ -219,7 +219,6 @@ MOMENTS = {
     "1": "ab",
     "2": "ac",
     "3": "c",
-    "999999": "c",
     "2026-02-28": None,
     "2026-03-01": None,
     "2026-03-02": "ab",
@@ -249,6 +248,10 @@ def test_as_of_turns_the_whole_query(when: str, three_loads: Path) -> None:
 def test_as_of_of_anything_else_is_an_error(when: str, three_loads: Path) -> None:
     done = ask(three_loads, f"--as-of={when}", SKUS).failed(2, f"as of {when}", "neither an instant")
     assert done.out == ""
+
+
+def test_as_of_a_load_that_is_not_there_yet_is_an_error(three_loads: Path) -> None:
+    assert ask(three_loads, "--as-of", "4", SKUS).failed(2, "as of load 4", "ends at 3").out == ""
 
 
 @pytest.mark.parametrize(
