@@ -51,7 +51,7 @@ class Target:
     Attributes:
         lake: The lake.
         source: The lake's source; None for the name of the dlt pipeline.
-        gates: What loads have to pass; None for the lake's own.
+        gates: What loads have to pass; None for those of `Gates()`.
         produced_by: What the commits say about who made them.
     """
 
@@ -80,7 +80,7 @@ class lakehouse(Destination[LakehouseConfiguration, "LakehouseClient"]):  # noqa
     Args:
         lake: The lake.
         source: The lake's source to load into; by default the name of the pipeline.
-        gates: What every load has to pass; by default the lake's own gates.
+        gates: What every load has to pass; by default those of `Gates()`.
         produced_by: What the commits say about who made them.
     """
 

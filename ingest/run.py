@@ -116,7 +116,7 @@ def run_source(
         name: The lake's source, and dlt's pipeline.
         pipelines_dir: Folder for dlt's working directories.
         observed_at: When the data was seen at the source; by default now.
-        gates: What the load has to pass; by default the lake's own gates.
+        gates: What the load has to pass; by default those of `Gates()`.
         produced_by: What the commit says about who made it.
         refresh: dlt's way of starting tables anew.
         wait_seconds: How long to wait for another run of the same source.

@@ -24,7 +24,7 @@ from lakehouse.errors import IntegrityError, SetupError
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
-STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB from 1.1 on opens it
+STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB opens it from 1.1 on; views over nested columns want 1.3
 
 _TABLES = """
 CREATE TABLE about (name VARCHAR, value VARCHAR);

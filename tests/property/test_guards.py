@@ -71,9 +71,11 @@ def test_a_refused_load_is_not_approved_once_the_source_was_seen_again() -> None
 def test_rows_that_a_contract_discarded_survive_a_refusal_and_its_approval() -> None:
     lake = Lake.create(MemoryStore())
     _snapshot(lake, 1, THREE)
-    with pytest.raises(QuarantinedError), lake.load("s", load_id="2", observed_at=_day(2)) as load:
-        load.write("t", [], disposition="replace", primary_key="id")
-        load.discard("t", [{"id": "?"}], "no number")
+    load = lake.load("s", load_id="2", observed_at=_day(2))
+    load.write("t", [], disposition="replace", primary_key="id")
+    load.discard("t", [{"id": "?"}], "no number")
+    with pytest.raises(QuarantinedError):
+        load.publish()
     assert approve(lake, "2").discarded["t"]["reasons"] == {"no number": 1}
 
 
