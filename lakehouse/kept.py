@@ -20,7 +20,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.parquet.part import write_part
 
 if TYPE_CHECKING:
-    from lakehouse.change import State
+    from lakehouse.state import State
     from lakehouse.store.base import Store
 
 _NAME = re.compile(r"/(?P<seq>\d{20})-(?P<commit>[0-9a-f]{16})-(?P<content>[0-9a-f]{64})\.parquet$")

@@ -17,7 +17,7 @@ from uuid import uuid4
 import duckdb
 
 from lakehouse import kept
-from lakehouse.change import DISPOSITIONS, Change, State, Write, work_out
+from lakehouse.change import DISPOSITIONS, Change, Write, work_out
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit, Part, TableChange
@@ -29,6 +29,7 @@ from lakehouse.parquet.check import first_damage
 from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
 from lakehouse.quarantine import keep_discarded, keep_refused
+from lakehouse.state import State
 from lakehouse.store.base import Absent, Exists
 
 if TYPE_CHECKING:

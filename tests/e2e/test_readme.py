@@ -95,7 +95,7 @@ def test_the_quick_start_works_as_written(said: dict[str, str], clone: Path) -> 
     assert len(queries) >= 2
     for line in queries:
         assert "rows" in said[line] or "│" in said[line]
-        assert "0 rows" not in said[line]
+        assert not re.search(r"(?<![0-9,])0 rows", said[line])
 
 
 def test_the_quick_start_leaves_nothing_that_git_would_add(said: dict[str, str], clone: Path) -> None:
