@@ -35,7 +35,7 @@ from lakehouse.store.base import Absent, Exists
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
-ATTEMPTS = 100  # losing this often in a row means that something else is wrong
+ATTEMPTS = 200  # losing this often in a row means that something else is wrong
 _PAUSE_S = 0.02
 
 

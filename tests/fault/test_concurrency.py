@@ -216,7 +216,7 @@ def test_loads_of_one_source_at_once_end_as_if_one_after_the_other(
 
     history = audit(race.root)
     assert sorted(history.load_ids) == sorted(itertools.chain(*published))
-    assert len(history.load_ids) == processes * loads  # nobody lost a hundred races in a row
+    assert len(history.load_ids) == processes * loads  # nobody lost every race
     for mine in published:
         assert [i for i in history.load_ids if i in mine] == mine, "the loads of one process keep their order"
     assert history.states == _modelled(history.load_ids, work)
