@@ -51,7 +51,6 @@ class _Named:
     sha256: str
     size_bytes: int
     rows: dict[int, int]
-    contents: dict[int, str]
     commit: Commit
 
 
@@ -71,6 +70,7 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
         raise NotFoundError(msg, hint=f"Sources: {', '.join(lake.sources()) or 'none yet'}.")
     report = Report()
     named: dict[str, _Named] = {}
+    logs: list[Log] = []
     for name in [source] if source else lake.sources():
         try:
             log = replay(lake.store, name, checkpoint=False)
@@ -80,14 +80,19 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
         report.sources[name] = log.head
         report.errors += _order(log)
         named |= _parts(log)
+        logs.append(log)
+    digests: dict[str, dict[int, str]] = {}
     for done, (path, part) in enumerate(named.items(), 1):
         try:
-            report.size_bytes += _check(lake, path, part)
+            digests[path] = _check(lake, path, part)
+            report.size_bytes += part.size_bytes
         except LakehouseError as error:
             report.errors.append(error)
         report.files += 1
         if progress is not None:
             progress(done, len(named))
+    for log in logs:
+        report.errors += _contents(log, digests)
     report.orphans = sorted(_orphans(lake, report.sources, named))
     return report
 
@@ -123,17 +128,13 @@ def _parts(log: Log) -> dict[str, _Named]:
             for part in change.parts:
                 about = found.setdefault(
                     part.path,
-                    _Named(
-                        sha256=part.sha256, size_bytes=part.size_bytes, rows={}, contents={}, commit=commit
-                    ),
+                    _Named(sha256=part.sha256, size_bytes=part.size_bytes, rows={}, commit=commit),
                 )
                 about.rows[commit.seq] = part.rows
-                if len(change.parts) == 1:  # a digest is of a load's rows, wherever they all lie
-                    about.contents[commit.seq] = change.content
     return found
 
 
-def _check(lake: "Lake", path: str, named: _Named) -> int:
+def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
     by = f"named by load {named.commit.seq} of {named.commit.source}"
     try:
         with lake.store.open(path) as file:
@@ -155,12 +156,11 @@ def _check(lake: "Lake", path: str, named: _Named) -> int:
             path=path,
             hint="Restore this file from a mirror or backup.",
         )
-    _check_rows(lake, path, named, by)
-    return size
+    return _digests(lake, path, named, by)
 
 
-def _check_rows(lake: "Lake", path: str, named: _Named, by: str) -> None:
-    """The rows of each load that a part holds, and their content digests."""
+def _digests(lake: "Lake", path: str, named: _Named, by: str) -> dict[int, str]:
+    """The content digests of the rows of each load that a part holds, as they lie there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -176,15 +176,34 @@ def _check_rows(lake: "Lake", path: str, named: _Named, by: str) -> None:
             hint="It was committed so, by something else than lakehouse.",
         ) from error
     hashes = row_hashes(table.drop_columns([SEQ]))
+    found = {}
     for seq, rows in named.rows.items():
         mine = hashes[seqs == seq]
-        if len(mine) != rows or (seq in named.contents and combine(mine) != named.contents[seq]):
+        if len(mine) != rows:
             raise DamagedPartError(
-                f"{path}: its rows of load {seq} are not those that were committed ({len(mine)} rows, "
-                f"{rows} committed); it is {by}",
+                f"{path}: holds {len(mine)} rows of load {seq}, not the {rows} that were committed; it is {by}",
                 path=path,
                 hint="Restore this file from a mirror or backup.",
             )
+        found[seq] = combine(mine)
+    return found
+
+
+def _contents(log: Log, digests: dict[str, dict[int, str]]) -> Iterator[IntegrityError]:
+    """The content digest of each load, over all its parts; loads with a part that failed are left out."""
+    from lakehouse.parquet.digest import add
+
+    for table in log.tables.values():
+        for seq, change in table.changes:
+            if change.parts and all(part.path in digests for part in change.parts):
+                found = add(digests[part.path][seq] for part in change.parts)
+                if found != change.content:
+                    yield DamagedPartError(
+                        f"{log.source}.{table.name}: the rows of load {seq} have the content digest {found}, "
+                        f"not {change.content}",
+                        path=change.parts[0].path,
+                        hint="The commit or its parts were written by something else than lakehouse.",
+                    )
 
 
 def _orphans(lake: "Lake", sources: dict[str, int], named: dict[str, _Named]) -> Iterator[str]:

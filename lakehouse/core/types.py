@@ -104,14 +104,6 @@ def unify(one: Type, two: Type) -> Type:
     return "json"
 
 
-def unify_all(types: Iterable[Type]) -> Type:
-    """The least type that holds all values of all the types; `null` for none."""
-    found: Type = "null"
-    for kind in types:
-        found = unify(found, kind)
-    return found
-
-
 def merge_columns(one: Sequence[Column], two: Sequence[Column]) -> tuple[Column, ...]:
     """The columns of both, in order of first appearance, each with the unified type."""
     merged = {column.name: column for column in one}

@@ -9,6 +9,7 @@ that packing changed nothing; against tampering the SHA-256 of parts and the cha
 
 import hashlib
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +45,17 @@ def digest_rows(table: pa.Table) -> str:
 def combine(hashes: U64) -> str:
     """The content digest of rows whose hashes are given; their order does not count."""
     return _render(len(hashes), *_sums(hashes))
+
+
+def add(digests: Iterable[str]) -> str:
+    """The content digest of rows that lie in several places, from the digests of each place."""
+    rows = total_a = total_b = 0
+    for digest in digests:
+        count, _, sums = digest.partition(":")
+        rows += int(count)
+        total_a = (total_a + int(sums[:16], 16)) & _MASK
+        total_b = (total_b + int(sums[16:], 16)) & _MASK
+    return _render(rows, total_a, total_b)
 
 
 def _sums(hashes: U64) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 from lakehouse import Gates, Lake
 from lakehouse.bulk import BulkLoad
 from lakehouse.errors import QuarantinedError, SchemaError, UserError
+from lakehouse.parquet import part
 from lakehouse.quarantine import approve
 from lakehouse.store import MemoryStore
 from lakehouse.verify import verify
@@ -131,3 +132,19 @@ def test_verify_finds_a_load_that_is_there_twice() -> None:
 def test_gates_of_the_wrong_kind_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
         Gates(**wrong)
+
+
+def test_verify_adds_up_the_content_of_a_load_over_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "_SMALL", 5)
+    monkeypatch.setattr(part, "ROWS_PER_PART", 7)
+    store = MemoryStore()
+    lake = Lake.create(store)
+    _snapshot(lake, 1, [{"id": n, "v": n / 7} for n in range(30)])
+    change = lake.log("s").tables["t"].last
+    assert [p.rows for p in change.parts] == [7, 7, 7, 7, 2]
+    assert verify(Lake.open(store)).errors == []
+    key = "s/_log/00000000000000000001.jsonl"
+    digest = change.content.encode()
+    store.put(key, store.get(key).replace(digest, digest[:-1] + (b"0" if digest[-1:] != b"0" else b"1")))
+    (error,) = verify(Lake.open(store)).errors
+    assert "content digest" in error.message

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.core.types import Column, Type, check, distinct_names, merge_columns, unify, unify_all
+from lakehouse.core.types import Column, Type, check, distinct_names, merge_columns, unify
 
 SCALARS = [
     "null", "bool", "string", "binary", "json", "int8", "int16", "int32", "int64", "bigint", "uint8", "uint16",
@@ -70,7 +70,6 @@ def test_what_would_lose_digits_becomes_json() -> None:
     assert unify("decimal(38,0)", "decimal(5,5)") == "json"
     assert unify({"list": "bigint"}, {"list": "float64"}) == "json"
     assert unify({"struct": {"a": "int8"}}, {"struct": {"A": "int8"}}) == "json"
-    assert unify_all([]) == "null"
 
 
 @given(
