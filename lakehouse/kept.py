@@ -50,8 +50,8 @@ def keep(store: "Store", log: Log, table: str, state: "State") -> None:
     """Keep the state at the end of the log, if that has become worth it."""
     about = log.tables[table]
     since = state.kept.seq if state.kept else about.eras[-1].first
-    parts = {p.path for seq, change in about.changes if seq > since for p in change.parts}
-    if not about.eras[-1].key or len(parts) < EVERY:
+    parts = sum(file.last > since for file in about.files)
+    if not about.eras[-1].key or parts < EVERY:
         return
     columns = [Column(name=SEQ, type="int64"), *about.columns]
     try:

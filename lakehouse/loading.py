@@ -218,14 +218,14 @@ class Load:
 
     def _unreadable(self, log: Log, error: duckdb.Error) -> IntegrityError:
         """Why the state could not be read: DuckDB names no commit, and not always the file."""
-        parts = [
-            (f"load {seq} of {self.source}", part)
+        files = [
+            (f"load {file.last} of {self.source}", file)
             for name in self._writes
             if name in log.tables
-            for seq, change in log.tables[name].changes_at(log.head)
-            for part in change.parts
+            for file in log.tables[name].files
+            if file.last >= log.tables[name].eras[-1].first
         ]
-        return first_damage(self.lake.store, parts) or IntegrityError(
+        return first_damage(self.lake.store, files) or IntegrityError(
             f"{self.source}: its current state cannot be read ({error})",
             hint="Nothing was published. Run `lakehouse verify` to see what is missing or damaged.",
         )

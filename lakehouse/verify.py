@@ -4,25 +4,22 @@ Nothing derived is used or trusted. Each finding is an error of its own kind; fi
 names are reported apart, as they are invisible to every reader.
 """
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lakehouse.core import layout
-from lakehouse.core.commit import Commit
-from lakehouse.core.log import Log
-from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, MissingPartError, NotFoundError
+from lakehouse.core.log import File, Log
+from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, NotFoundError
+from lakehouse.parquet.check import check_part
 from lakehouse.parquet.part import SEQ
 from lakehouse.replay import replay
-from lakehouse.store.base import Absent
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 Progress = Callable[[int, int], None]
-_BLOCK = 1 << 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,12 +43,11 @@ class Report:
 
 @dataclass(slots=True, kw_only=True)
 class _Named:
-    """A part as all commits together describe it."""
+    """A part, and the rows of each load that it has to hold."""
 
-    sha256: str
-    size_bytes: int
+    file: File
     rows: dict[int, int]
-    commit: Commit
+    by: str
 
 
 def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None = None) -> Report:
@@ -85,7 +81,7 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
     for done, (path, part) in enumerate(named.items(), 1):
         try:
             digests[path] = _check(lake, path, part)
-            report.size_bytes += part.size_bytes
+            report.size_bytes += part.file.size_bytes
         except LakehouseError as error:
             report.errors.append(error)
         report.files += 1
@@ -122,41 +118,27 @@ def _order(log: Log) -> Iterator[IntegrityError]:
 
 
 def _parts(log: Log) -> dict[str, _Named]:
+    """The parts that hold the rows now, and what else the log names as far as it is still there."""
     found: dict[str, _Named] = {}
-    for commit in log.commits:
-        for change in commit.tables.values():
+    for table in log.tables.values():
+        said: dict[str, dict[int, int]] = {}
+        stored: dict[int, int] = {}
+        for seq, change in table.changes:
             for part in change.parts:
-                about = found.setdefault(
-                    part.path,
-                    _Named(sha256=part.sha256, size_bytes=part.size_bytes, rows={}, commit=commit),
-                )
-                about.rows[commit.seq] = part.rows
+                said.setdefault(part.path, {})[seq] = part.rows
+                stored[seq] = stored.get(seq, 0) + part.rows
+        stored |= {seq: rows for seq, (rows, _) in table.revised.items()}
+        for file in table.files:
+            rows = said.get(file.path)
+            if rows is None:  # a pack: all rows of its loads
+                rows = {seq: n for seq, n in stored.items() if file.first <= seq <= file.last and n}
+            found[file.path] = _Named(file=file, rows=rows, by=f"load {file.last} of {log.source}")
     return found
 
 
 def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
-    by = f"named by load {named.commit.seq} of {named.commit.source}"
-    try:
-        with lake.store.open(path) as file:
-            digest, size = hashlib.sha256(), 0
-            while block := file.read(_BLOCK):
-                digest.update(block)
-                size += len(block)
-    except Absent:
-        raise MissingPartError(
-            f"{path}: is missing; it is {by}",
-            path=path,
-            hint="Restore this file from a mirror or backup; loads since then stay readable meanwhile.",
-        ) from None
-    if size != named.size_bytes or digest.hexdigest() != named.sha256:
-        what = f"{size} bytes instead of {named.size_bytes}" if size != named.size_bytes else "other bytes"
-        raise DamagedPartError(
-            f"{path}: has {what} than was committed (SHA-256 {digest.hexdigest()[:12]}… instead of "
-            f"{named.sha256[:12]}…); it is {by}",
-            path=path,
-            hint="Restore this file from a mirror or backup.",
-        )
-    return _digests(lake, path, named, by)
+    check_part(lake.store, named.file, named_by=named.by)
+    return _digests(lake, path, named, f"named by {named.by}")
 
 
 def _digests(lake: "Lake", path: str, named: _Named, by: str) -> dict[int, str]:
@@ -194,16 +176,23 @@ def _contents(log: Log, digests: dict[str, dict[int, str]]) -> Iterator[Integrit
     from lakehouse.parquet.digest import add
 
     for table in log.tables.values():
+        found: dict[int, list[str]] = {}
+        unread: set[int] = set()
+        for file in table.files:
+            for seq, digest in digests.get(file.path, {}).items():
+                found.setdefault(seq, []).append(digest)
+            if file.path not in digests:
+                unread.update(range(file.first, file.last + 1))
         for seq, change in table.changes:
-            if change.parts and all(part.path in digests for part in change.parts):
-                found = add(digests[part.path][seq] for part in change.parts)
-                if found != change.content:
-                    yield DamagedPartError(
-                        f"{log.source}.{table.name}: the rows of load {seq} have the content digest {found}, "
-                        f"not {change.content}",
-                        path=change.parts[0].path,
-                        hint="The commit or its parts were written by something else than lakehouse.",
-                    )
+            _, content = table.revised.get(seq, (0, change.content))
+            mine = add(found[seq]) if seq in found else ""
+            if seq not in unread and mine != content:
+                yield DamagedPartError(
+                    f"{log.source}.{table.name}: the rows of load {seq} have the content digest "
+                    f"{mine or 'of none'}, not {content or 'of none'}",
+                    path=next((part.path for part in change.parts), ""),
+                    hint="The commit or its parts were written by something else than lakehouse.",
+                )
 
 
 def _orphans(lake: "Lake", sources: dict[str, int], named: dict[str, _Named]) -> Iterator[str]:

@@ -132,7 +132,6 @@ def story(commit: "Commit") -> str:
 
 
 def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
-    sizes = {part.path: part.size_bytes for _, change in table.changes for part in change.parts}
     return {
         "table": f"{log.source}.{table.name}",
         "rows": table.last.counts.get("rows", 0),
@@ -141,8 +140,8 @@ def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
         "loads": len(table.changes),
         "first_seq": table.changes[0][0],
         "last_seq": table.changes[-1][0],
-        "files": len(sizes),
-        "size_bytes": sum(sizes.values()),
+        "files": len(table.files),
+        "size_bytes": sum(file.size_bytes for file in table.files),
         "effective_at": render(log.commits[table.changes[-1][0] - 1].effective_at),
     }
 

@@ -43,6 +43,30 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A part that stands for all parts of a table whose rows are of the loads `first` to `last`.
+
+    Attributes:
+        path: Key in the lake.
+        sha256: Hex digest of the whole file.
+        size_bytes: Size of the whole file.
+        first: First load that it may hold rows of.
+        last: Last load that it may hold rows of.
+        rows: Rows in it.
+        loads: `(seq, rows, content digest)` of the loads of which it holds other rows than they
+            added, because a retention let some go; 0 rows and no digest where none are left.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    first: int
+    last: int
+    rows: int
+    loads: tuple[tuple[int, int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableChange:
     """What one load did to one table.
 
@@ -85,6 +109,10 @@ class Commit:
         observed_at: When the data was seen at the source.
         effective_at: The running maximum of `observed_at`: what as-of instants resolve against.
         failure: Why this observation yielded no data; None for a load.
+        packs: By table, parts that from here on stand for those of earlier loads. Such a commit is
+            no load: it has no tables, and is observed when the commit before it was.
+        retention: What a retention let go: `policy`, and `expired`, the ranges `[first, last]` of
+            positions that are no as-ofs any more.
         digest: Digest of this commit's own line; empty before it is written.
         record: The whole record, with fields that this version does not know.
     """
@@ -103,14 +131,18 @@ class Commit:
     produced_by: JSON = field(default_factory=dict)
     gates: JSON = field(default_factory=dict)
     discarded: JSON = field(default_factory=dict)
+    packs: Mapping[str, tuple[Pack, ...]] = field(default_factory=dict)
+    retention: JSON = field(default_factory=dict)
     digest: str = ""
     record: JSON = field(default_factory=dict)
 
     @property
     def outcome(self) -> str:
-        """`failed`, `unchanged` (looked, nothing new) or `loaded`."""
+        """`failed`, `unchanged` (looked, nothing new), `loaded`, `packed` or `expired`."""
         if self.failure is not None:
             return "failed"
+        if self.retention or self.packs:
+            return "expired" if self.retention else "packed"
         return "loaded" if any(t.parts or t.base for t in self.tables.values()) else "unchanged"
 
 
@@ -134,6 +166,8 @@ def to_record(commit: Commit) -> JSON:
         "responses": list(commit.responses),
         "pipeline": commit.pipeline,
         "discarded": commit.discarded,
+        "packs": {name: [_pack_record(p) for p in packs] for name, packs in commit.packs.items()},
+        "retention": commit.retention,
     }
     return record | {name: value for name, value in optional.items() if value}
 
@@ -299,6 +333,14 @@ def _table_record(change: TableChange) -> JSON:
     return {name: value for name, value in record.items() if value or name in always}
 
 
+def _pack_record(pack: Pack) -> JSON:
+    record: JSON = {
+        "path": pack.path, "sha256": pack.sha256, "size_bytes": pack.size_bytes,
+        "first": pack.first, "last": pack.last, "rows": pack.rows,
+    }  # fmt: skip
+    return record | ({"loads": [list(load) for load in pack.loads]} if pack.loads else {})
+
+
 class _Said:
     """What earlier lines of one log file said, so that later ones need not be parsed again."""
 
@@ -344,8 +386,25 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
         produced_by=record.get("produced_by", {}),
         gates=record.get("gates", {}),
         discarded=record.get("discarded", {}),
+        packs={
+            layout.check_table_name(name): tuple(_pack(p, key=key, within=f"{source}/{name}/") for p in packs)
+            for name, packs in record.get("packs", {}).items()
+        },
+        retention=record.get("retention", {}),
         digest=digest_of(line),
         record={name: value for name, value in record.items() if name != "_tables"},
+    )
+
+
+def _pack(record: JSON, *, key: str, within: str) -> Pack:
+    return Pack(
+        path=layout.check_relative(record["path"], named_by=key, within=within),
+        sha256=str(record["sha256"]),
+        size_bytes=int(record["size_bytes"]),
+        first=int(record["first"]),
+        last=int(record["last"]),
+        rows=int(record["rows"]),
+        loads=tuple((int(seq), int(rows), str(content)) for seq, rows, content in record.get("loads", ())),
     )
 
 

@@ -6,12 +6,12 @@ position an as-of means, are functions of the log alone.
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from lakehouse.core.commit import GENESIS, Commit, TableChange
+from lakehouse.core.commit import GENESIS, Commit, Pack, TableChange
 from lakehouse.core.layout import log_key
 from lakehouse.core.types import Column, merge_columns
 from lakehouse.errors import ForkError, GapError, NotFoundError
@@ -31,6 +31,28 @@ class Era:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A part that holds rows of a table now, whatever part they were written in.
+
+    Attributes:
+        path: Key in the lake.
+        first: First load that it may hold rows of.
+        last: Last load that it may hold rows of.
+        rows: Rows in it.
+        columns: The columns of these loads, each in the type in which it lies there; columns that
+            are `null` in all of them do not lie there.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    first: int
+    last: int
+    rows: int
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableLog:
     """All that a log says about one table.
 
@@ -38,12 +60,16 @@ class TableLog:
         changes: `(seq, change)` of every load that touched it, oldest first.
         columns: The columns of the whole history, each with the one type it reads as.
         eras: At least one; the last is the current one.
+        files: The parts that hold its rows, in order; a part that a pack stands for is not among them.
+        revised: `(rows, content digest)` of the loads of which a retention let rows go.
     """
 
     name: str
     changes: tuple[tuple[int, TableChange], ...]
     columns: tuple[Column, ...]
     eras: tuple[Era, ...]
+    files: tuple[File, ...] = ()
+    revised: Mapping[int, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def last(self) -> TableChange:
@@ -132,7 +158,7 @@ class Log:
         """
         commits, tables, ids = list(self.commits), dict(self._tables), dict(self._ids)
         digest = self.digest
-        fresh: dict[str, list[tuple[int, TableChange]]] = {}
+        fresh: dict[str, list[_News]] = {}
         for commit in more:
             where = key or log_key(self.source, commit.seq)
             if commit.seq != len(commits) + 1:
@@ -157,20 +183,73 @@ class Log:
             ids.setdefault(commit.load_id, commit.seq)
             for name, change in commit.tables.items():
                 fresh.setdefault(name, []).append((commit.seq, change))
-        for name, changes in fresh.items():
-            tables[name] = _table_after(tables.get(name), name, changes)
+            for name, packs in commit.packs.items():
+                if name in tables or name in fresh:
+                    fresh.setdefault(name, []).append((commit.seq, packs))
+        for name, news in fresh.items():
+            tables[name] = _table_after(tables.get(name), name, news)
         return Log(self.source, tuple(commits), tables, ids)
 
 
-def _table_after(before: TableLog | None, name: str, more: list[tuple[int, TableChange]]) -> TableLog:
+_News = tuple[int, TableChange | tuple[Pack, ...]]
+
+
+def _table_after(before: TableLog | None, name: str, more: Sequence[_News]) -> TableLog:
     columns = before.columns if before else ()
     eras = list(before.eras) if before else []
     last = before.last if before else None
-    for seq, change in more:
-        if last is None or change.base:
-            eras.append(Era(first=seq, key=change.key))
-        if last is None or (change.columns is not last.columns and change.columns != last.columns):
-            columns = merge_columns(columns, change.columns)
-        last = change
-    changes = (*before.changes, *more) if before else tuple(more)
-    return TableLog(name=name, changes=changes, columns=columns, eras=tuple(eras))
+    files = {file.path: file for file in before.files} if before else {}
+    revised = dict(before.revised) if before else {}
+    changes: list[tuple[int, TableChange]] = []
+    for seq, news in more:
+        if not isinstance(news, TableChange):
+            for pack in news:
+                files = _packed(files, pack)
+                revised |= {load: (rows, content) for load, rows, content in pack.loads}
+            continue
+        if last is None or news.base:
+            eras.append(Era(first=seq, key=news.key))
+        if last is None or (news.columns is not last.columns and news.columns != last.columns):
+            columns = merge_columns(columns, news.columns)
+        for part in news.parts:
+            known = files.get(part.path)
+            files[part.path] = (
+                File(
+                    path=part.path, sha256=part.sha256, size_bytes=part.size_bytes, first=seq, last=seq,
+                    rows=part.rows, columns=news.columns,
+                )
+                if known is None
+                else replace(
+                    known, last=seq, rows=known.rows + part.rows,
+                    columns=_merged(known.columns, news.columns),
+                )
+            )  # fmt: skip
+        last = news
+        changes.append((seq, news))
+    return TableLog(
+        name=name,
+        changes=(*before.changes, *changes) if before else tuple(changes),
+        columns=columns,
+        eras=tuple(eras),
+        files=tuple(files.values()),
+        revised=revised,
+    )
+
+
+def _merged(one: tuple[Column, ...], two: tuple[Column, ...]) -> tuple[Column, ...]:
+    return one if one is two or one == two else merge_columns(one, two)
+
+
+def _packed(files: Mapping[str, File], pack: Pack) -> dict[str, File]:
+    """The files of a table once a pack stands for those whose loads lie within its own."""
+    inside = [f for f in files.values() if pack.first <= f.first and f.last <= pack.last]
+    columns: tuple[Column, ...] = ()
+    for file in inside:
+        columns = _merged(columns, file.columns) if columns else file.columns
+    stands = File(
+        path=pack.path, sha256=pack.sha256, size_bytes=pack.size_bytes, first=pack.first, last=pack.last,
+        rows=pack.rows, columns=columns,
+    )  # fmt: skip
+    gone = {file.path for file in inside}
+    stays = [file for path, file in files.items() if path not in gone]
+    return {f.path: f for f in sorted((*stays, stands), key=lambda f: f.first)}

@@ -208,7 +208,6 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
             microseconds(c.committed_at), c.failure, discarded, c.digest,
         ))  # fmt: skip
     for table in log.tables.values():
-        files: dict[str, list[Any]] = {}
         for seq, change in table.changes:
             n = change.counts
             rows["table_loads"].append((
@@ -216,14 +215,10 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
                 n.get("rows", 0), n.get("appeared", 0), n.get("changed", 0), n.get("disappeared", 0),
                 n.get("unchanged", 0), n.get("appended", 0),
             ))  # fmt: skip
-            for part in change.parts:
-                known = files.setdefault(
-                    part.path,
-                    [log.source, table.name, seq, seq, part.path, 0, part.size_bytes, part.sha256],
-                )
-                known[3] = seq
-                known[5] += part.rows
-        rows["files"] += [tuple(file) for file in files.values()]
+        rows["files"] += [
+            (log.source, table.name, f.first, f.last, f.path, f.rows, f.size_bytes, f.sha256)
+            for f in table.files
+        ]
         rows["columns"] += [
             (
                 log.source,
@@ -239,7 +234,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
             "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 log.source, table.name, last.disposition, keys, last.counts.get("rows", 0), len(table.changes),
-                table.changes[0][0], table.changes[-1][0], len(files), sum(f[6] for f in files.values()),
+                table.changes[0][0], table.changes[-1][0], len(table.files), sum(f.size_bytes for f in table.files),
                 [c.name for c in table.columns],
             ],
         )  # fmt: skip

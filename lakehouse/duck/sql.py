@@ -5,13 +5,11 @@ files to find out what is in them; each group is brought to the one type a colum
 """
 
 import json
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lakehouse.core.commit import TableChange
-from lakehouse.core.log import Era, TableLog
-from lakehouse.core.types import Column, Type, decimal, merge_columns
+from lakehouse.core.log import Era, File, TableLog
+from lakehouse.core.types import Column, Type, decimal
 from lakehouse.duck.names import literal, quote
 
 _DUCK = {
@@ -143,23 +141,21 @@ def _struct(expression: str, fields: Mapping[str, str]) -> str:
 
 
 def scan(
-    table: TableLog,
     columns: Sequence[Column],
-    changes: Sequence[tuple[int, TableChange]],
+    files: Iterable[File],
     *,
     locate: Callable[[str], str],
     keyed: bool,
 ) -> str:
-    """A SELECT over all rows of some loads of a table, with `_lake_seq` (and `_lake_deleted` if keyed).
+    """A SELECT over all rows of some parts of a table, with `_lake_seq` (and `_lake_deleted` if keyed).
 
     Args:
-        table: The table's log.
         columns: The columns to read, with the types they are to have.
-        changes: The changes whose parts are read.
+        files: The parts.
         locate: From the key of a part to what DuckDB opens.
         keyed: Whether tombstones are asked for.
     """
-    groups = _groups(table, changes)
+    groups = _groups(files)
     selects = [
         _scan_group([locate(path) for path in paths], have, columns, keyed=keyed) for have, paths in groups
     ]
@@ -205,13 +201,14 @@ def state_now(
 ) -> str:
     """A SELECT of a table's rows at the end of its log; from a kept state on, if there is one."""
     era = table.eras[-1]
-    changes = table.changes_at(table.changes[-1][0])
+    start = era.first if kept is None else kept.seq + 1
+    files = [file for file in table.files if file.last >= start]
+    # A part of many loads may hold rows from before.
+    rows = scan(columns, files, locate=locate, keyed=bool(era.key))
     if kept is not None:
-        changes = tuple(c for c in changes if c[0] > kept.seq)
-    rows = scan(table, columns, changes, locate=locate, keyed=bool(era.key))
-    if kept is not None:
-        rows += "\nUNION ALL\n" + _scan_group([locate(kept.path)], kept.columns, columns, keyed=True)
-    # A part of many loads may hold rows from before the era.
+        rows = f"SELECT * FROM ({rows}) WHERE {SEQ} >= {start}\nUNION ALL\n" + _scan_group(
+            [locate(kept.path)], kept.columns, columns, keyed=True
+        )
     return state(rows, columns, era.key, f"{SEQ} >= {era.first}")
 
 
@@ -231,8 +228,8 @@ def state_at(
     several = len(table.eras) > 1
     branches = []
     for key in keys:
-        changes = table.changes if len(keys) == 1 else _changes_with_key(table, key)
-        rows = scan(table, columns, changes, locate=locate, keyed=bool(key))
+        files = table.files if len(keys) == 1 else _files_with_key(table, key)
+        rows = scan(columns, files, locate=locate, keyed=bool(key))
         where = f"{SEQ} <= {position}"
         if several:
             where += f" AND {SEQ} >= {base}"
@@ -242,33 +239,24 @@ def state_at(
     return "\nUNION ALL\n".join(branches)
 
 
-def _changes_with_key(table: TableLog, key: tuple[str, ...]) -> list[tuple[int, TableChange]]:
-    firsts = [era.first for era in table.eras]
-    return [c for c in table.changes if table.eras[bisect_right(firsts, c[0]) - 1].key == key]
+def _files_with_key(table: TableLog, key: tuple[str, ...]) -> list[File]:
+    """The parts that may hold rows of an era with this key."""
+    ends = [*(era.first - 1 for era in table.eras[1:]), table.changes[-1][0]]
+    spans = [(era.first, end) for era, end in zip(table.eras, ends, strict=True) if era.key == key]
+    return [f for f in table.files if any(f.first <= last and f.last >= first for first, last in spans)]
 
 
 def _firsts(eras: Sequence[Era], key: tuple[str, ...]) -> str:
     return ", ".join(str(era.first) for era in eras if era.key == key)
 
 
-def _groups(
-    table: TableLog, changes: Sequence[tuple[int, TableChange]]
-) -> list[tuple[tuple[Column, ...], list[str]]]:
-    """Parts by the columns that lie in them. A part of many loads has the columns of them all."""
-    inside: dict[str, tuple[Column, ...]] = {}
-    for _, change in table.changes:
-        for part in change.parts:
-            before = inside.get(part.path)
-            if before is None:
-                inside[part.path] = change.columns
-            elif before is not change.columns and before != change.columns:
-                inside[part.path] = merge_columns(before, change.columns)
+def _groups(files: Iterable[File]) -> list[tuple[tuple[Column, ...], list[str]]]:
+    """Parts by the columns that lie in them."""
     groups: dict[str, tuple[tuple[Column, ...], list[str]]] = {}
     names: dict[int, str] = {}
-    for path in dict.fromkeys(part.path for _, change in changes for part in change.parts):
-        columns = inside[path]
-        name = names.get(id(columns)) or names.setdefault(id(columns), repr(columns))
-        groups.setdefault(name, (columns, []))[1].append(path)
+    for file in files:
+        name = names.get(id(file.columns)) or names.setdefault(id(file.columns), repr(file.columns))
+        groups.setdefault(name, (file.columns, []))[1].append(file.path)
     return list(groups.values())
 
 

@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterable
 
 from lakehouse.core.commit import Part
+from lakehouse.core.log import File
 from lakehouse.errors import DamagedPartError, IntegrityError, MissingPartError
 from lakehouse.store.base import Absent, Store
 
 _BLOCK = 1 << 20
 
 
-def check_part(store: Store, part: Part, *, named_by: str) -> None:
+def check_part(store: Store, part: Part | File, *, named_by: str) -> None:
     """Compare the size and the SHA-256 of a part with what was committed.
 
     Args:
@@ -44,7 +45,7 @@ def check_part(store: Store, part: Part, *, named_by: str) -> None:
         )
 
 
-def first_damage(store: Store, parts: Iterable[tuple[str, Part]]) -> IntegrityError | None:
+def first_damage(store: Store, parts: Iterable[tuple[str, Part | File]]) -> IntegrityError | None:
     """What is wrong with the first of the parts that are not as committed; None if all are.
 
     Reads all of them: for use when a query over them failed, to say which file it was.
