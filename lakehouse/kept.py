@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakehouse.core import layout
 from lakehouse.core.log import Log
-from lakehouse.core.types import Column, merge_columns
+from lakehouse.core.types import Column
 from lakehouse.duck.sql import DELETED, SEQ, KeptState
 from lakehouse.errors import LakehouseError
 from lakehouse.parquet.part import write_part
@@ -39,10 +39,10 @@ def newest(store: "Store", log: Log, table: str) -> KeptState | None:
         if (
             match
             and about.eras[-1].first <= at <= log.head
-            and log.commits[at - 1].digest.startswith(match["commit"])
+            and log.digest_at(at).startswith(match["commit"])
             and _is_sound(store, key, match["content"])
         ):
-            return KeptState(seq=at, path=key, columns=_columns_at(log, table, at))
+            return KeptState(seq=at, path=key, columns=about.columns_at(at))
     return None
 
 
@@ -50,7 +50,7 @@ def keep(store: "Store", log: Log, table: str, state: "State") -> None:
     """Keep the state at the end of the log, if that has become worth it."""
     about = log.tables[table]
     since = state.kept.seq if state.kept else about.eras[-1].first
-    parts = sum(file.last > since for file in about.files)
+    parts = len(about.files_since(since + 1))
     if not about.eras[-1].key or parts < EVERY:
         return
     columns = [Column(name=SEQ, type="int64"), *about.columns]
@@ -85,15 +85,3 @@ def forget(store: "Store", source: str) -> bool:
 
 def _prefix(source: str, table: str) -> str:
     return f"{layout.DERIVED}/{source}/state/{table}/"
-
-
-def _columns_at(log: Log, table: str, seq: int) -> tuple[Column, ...]:
-    columns: tuple[Column, ...] = ()
-    before = None
-    for at, change in log.tables[table].changes:
-        if at > seq:
-            break
-        if change.columns is not before:
-            columns = merge_columns(columns, change.columns)
-            before = change.columns
-    return columns

@@ -159,14 +159,14 @@ def to_record(commit: Commit) -> JSON:
         "committed_at": moments.render(commit.committed_at),
         "produced_by": commit.produced_by,
         "gates": commit.gates,
-        "tables": {name: _table_record(change) for name, change in commit.tables.items()},
+        "tables": {name: table_record(change) for name, change in commit.tables.items()},
     }
     optional = {
         "failure": commit.failure,
         "responses": list(commit.responses),
         "pipeline": commit.pipeline,
         "discarded": commit.discarded,
-        "packs": {name: [_pack_record(p) for p in packs] for name, packs in commit.packs.items()},
+        "packs": {name: [pack_record(p) for p in packs] for name, packs in commit.packs.items()},
         "retention": commit.retention,
     }
     return record | {name: value for name, value in optional.items() if value}
@@ -314,7 +314,8 @@ def _part_once(part: JSON, seen: dict[str, str], table: str) -> JSON:
     return short
 
 
-def _table_record(change: TableChange) -> JSON:
+def table_record(change: TableChange) -> JSON:
+    """A change as a commit records it, whole."""
     record: JSON = {
         "disposition": change.disposition,
         "primary_key": list(change.primary_key),
@@ -333,7 +334,8 @@ def _table_record(change: TableChange) -> JSON:
     return {name: value for name, value in record.items() if value or name in always}
 
 
-def _pack_record(pack: Pack) -> JSON:
+def pack_record(pack: Pack) -> JSON:
+    """A pack as a commit records it."""
     record: JSON = {
         "path": pack.path, "sha256": pack.sha256, "size_bytes": pack.size_bytes,
         "first": pack.first, "last": pack.last, "rows": pack.rows,
@@ -387,7 +389,9 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
         gates=record.get("gates", {}),
         discarded=record.get("discarded", {}),
         packs={
-            layout.check_table_name(name): tuple(_pack(p, key=key, within=f"{source}/{name}/") for p in packs)
+            layout.check_table_name(name): tuple(
+                pack_of(p, key=key, within=f"{source}/{name}/") for p in packs
+            )
             for name, packs in record.get("packs", {}).items()
         },
         retention=record.get("retention", {}),
@@ -396,7 +400,8 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
     )
 
 
-def _pack(record: JSON, *, key: str, within: str) -> Pack:
+def pack_of(record: JSON, *, key: str, within: str) -> Pack:
+    """The pack that a commit, or what was derived from it, records."""
     return Pack(
         path=layout.check_relative(record["path"], named_by=key, within=within),
         sha256=str(record["sha256"]),
@@ -406,6 +411,11 @@ def _pack(record: JSON, *, key: str, within: str) -> Pack:
         rows=int(record["rows"]),
         loads=tuple((int(seq), int(rows), str(content)) for seq, rows, content in record.get("loads", ())),
     )
+
+
+def change_of(record: JSON, *, key: str, within: str) -> TableChange:
+    """The change that `table_record` gave, with paths that stay within a prefix."""
+    return _table_change(record, _Said(), key=key, within=within)
 
 
 def _table_change(change: JSON, said: _Said, *, key: str, within: str) -> TableChange:

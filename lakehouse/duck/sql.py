@@ -202,7 +202,7 @@ def state_now(
     """A SELECT of a table's rows at the end of its log; from a kept state on, if there is one."""
     era = table.eras[-1]
     start = era.first if kept is None else kept.seq + 1
-    files = [file for file in table.files if file.last >= start]
+    files = table.files_since(start)
     # A part of many loads may hold rows from before.
     rows = scan(columns, files, locate=locate, keyed=bool(era.key))
     if kept is not None:
@@ -224,7 +224,7 @@ def state_at(
         position: SQL expression: the newest sequence number that counts.
         base: SQL expression: the sequence number at which the state begins that holds there.
     """
-    keys = list(dict.fromkeys(era.key for era in table.eras))
+    keys = table.keys
     several = len(table.eras) > 1
     branches = []
     for key in keys:
@@ -241,7 +241,7 @@ def state_at(
 
 def _files_with_key(table: TableLog, key: tuple[str, ...]) -> list[File]:
     """The parts that may hold rows of an era with this key."""
-    ends = [*(era.first - 1 for era in table.eras[1:]), table.changes[-1][0]]
+    ends = [*(era.first - 1 for era in table.eras[1:]), table.last_seq]
     spans = [(era.first, end) for era, end in zip(table.eras, ends, strict=True) if era.key == key]
     return [f for f in table.files if any(f.first <= last and f.last >= first for first, last in spans)]
 
