@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from lakehouse.core.commit import GENESIS, Commit, TableChange
-from lakehouse.core.files import Entry, File, Held, News, Parts
+from lakehouse.core.files import Entry, File, News, Parts
 from lakehouse.core.layout import log_key
 from lakehouse.core.past import Chronicle, Mark, Reach
 from lakehouse.core.types import Column, merge_columns

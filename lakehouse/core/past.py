@@ -147,7 +147,7 @@ class Chronicle(Sequence[T], Generic[T]):
 
     def shares(self, other: "Chronicle[T]") -> bool:
         """Whether both hold their items in one place."""
-        return self._items is other._items
+        return self._items is other._items  # noqa: SLF001 - of its own class
 
     def __len__(self) -> int:
         return self.skip + self._length

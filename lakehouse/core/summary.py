@@ -13,7 +13,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Protocol
 
 from lakehouse.core import layout, moments
@@ -86,12 +85,11 @@ def log_of(content: bytes, *, key: str, source: str, past: Callable[[Mark, str],
     before = past(mark, record["digest"])
     schemas = [_columns(schema) for schema in record["schemas"]]
     tables = [_table_of(table, schemas, before, key, source) for table in record["tables"]]
-    effective: datetime | None = moments.parse(record["effective_at"]) if record["effective_at"] else None
     return Log(
         source=source,
         commits=Chronicle(old=before.commits),
         digest=record["digest"],
-        effective_at=effective,
+        effective_at=moments.parse(record["effective_at"]) if record["effective_at"] else None,
         pipeline=record["pipeline"],
         reach=Reach(files=files, size_bytes=size_bytes, key=last_key, last_bytes=last_bytes),
         mark=mark,
