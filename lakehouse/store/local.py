@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -99,17 +99,15 @@ class LocalStore:
             except Absent:
                 continue
 
-    def newest(self, prefix: str, wanted: Callable[[str], object]) -> str:
-        """Name, size and time of the last file of a folder by name: they change when it does.
-
-        One look into the folder is all that it costs; empty text where there is no such file.
-        """
-        name = max((name for name in self._names(prefix) if wanted(name)), default=None)
-        if name is None:
+    def stamp(self, key: str) -> str:
+        """Size and time of a file: they change when it does. Empty text where there is none."""
+        path = self.root / key
+        try:
+            with _reading(path, key):
+                about = os.lstat(path)
+        except Absent:
             return ""
-        with _reading(self.root / prefix / name, prefix + name):
-            about = os.lstat(self.root / prefix / name)
-        return f"{name}:{about.st_size}:{about.st_mtime_ns}"
+        return f"{about.st_size}:{about.st_mtime_ns}"
 
     def folders(self, *, holding: str) -> Sequence[str]:
         """Names of the folders at the top that hold a folder of a name, sorted."""
