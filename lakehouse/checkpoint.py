@@ -91,13 +91,7 @@ def keep(store: Store, log: Log) -> Log:
 
 def _kept(store: Store, log: Log) -> Mark:
     """Write a summary, with a segment for what is new; segments grow together like digits carry."""
-    segments = list(log.mark.segments)
-    first = log.mark.head + 1
-    content = summary.segment_of(log, first)
-    while segments and segments[-1].loads < 2 * (log.head - first + 1):
-        before = segments.pop()
-        content = summary.merged({kind: _content(store, key) for kind, key in before.keys}, content)
-        first = before.first
+    segments, first, content = _newest_segment(store, log)
     keys = []
     for kind in summary.KINDS:
         keys.append((kind, _key(log.source, f"{first:020d}-{log.head:020d}", content[kind], kind)))
@@ -109,6 +103,24 @@ def _kept(store: Store, log: Log) -> Mark:
     mark = Mark(key=key, segments=tuple(segments), loads=log.head, files=log.reach.files)
     _clean(store, log.source, log.mark, mark)
     return mark
+
+
+def _newest_segment(store: Store, log: Log) -> tuple[list[Segment], int, dict[str, bytes]]:
+    """The segments that stay, and the first commit and the content of the one to come after them."""
+    there = {entry.key for entry in store.list(_prefix(log.source))}
+    segments = list(log.mark.segments)
+    if not all(key in there for segment in segments for _, key in segment.keys):
+        return [], 1, summary.segment_of(log, 1)
+    first = log.mark.head + 1
+    content = summary.segment_of(log, first)
+    while segments and segments[-1].loads < 2 * (log.head - first + 1):
+        before = segments.pop()
+        try:
+            content = summary.merged({kind: _content(store, key) for kind, key in before.keys}, content)
+        except _BROKEN:
+            return [], 1, summary.segment_of(log, 1)
+        first = before.first
+    return segments, first, content
 
 
 def _clean(store: Store, source: str, before: Mark, now: Mark) -> None:
@@ -251,9 +263,9 @@ class _Beginning(Sequence[Commit]):
                     return known[seq]
             with contextlib.suppress(LakehouseError):  # read whole, the log says what is wrong with it
                 if len(self._parsed) < _READ_ONE_BY_ONE:
-                    found = self._holding(seq)
-                    if seq in found:
-                        return found[seq]
+                    found = self._holding(seq).get(seq)
+                    if found is not None and found.digest.startswith(self.digest(seq)):
+                        return found
         return self.whole().commits[seq - 1]
 
     def _holding(self, seq: int) -> dict[int, Commit]:
@@ -280,7 +292,8 @@ class _Beginning(Sequence[Commit]):
             if key not in self._contents:
                 self._contents[key] = _content(self._store, key)
         except (LakehouseError, ValueError):
-            with contextlib.suppress(LakehouseError):  # so that a whole one is made the next time
+            with contextlib.suppress(LakehouseError):  # so that all are made anew the next time
                 self._store.delete(self._mark.key)
+                self._store.delete(key)
             return None
         return self._contents[key]
