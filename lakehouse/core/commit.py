@@ -421,9 +421,12 @@ def change_of(record: JSON, *, key: str, within: str) -> TableChange:
 def _table_change(change: JSON, said: _Said, *, key: str, within: str) -> TableChange:
     parts = []
     for entry in change.get("parts", ()):
-        named = entry["path"] if "path" in entry else said.last_path[within]
-        path = said.last_path[within] = layout.check_relative(named, named_by=key, within=within)
-        whole = said.files[path] = said.files.get(path, {}) | entry
+        if "path" in entry:
+            said.last_path[within] = layout.check_relative(entry["path"], named_by=key, within=within)
+        path = said.last_path[within]
+        whole = said.files.get(path, {})
+        if not whole or "sha256" in entry or "size_bytes" in entry:
+            whole = said.files[path] = whole | entry
         parts.append(
             Part(
                 path=path,
