@@ -8,17 +8,22 @@ has the old one open is disturbed. It needs no extension and no Python to be rea
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from lakehouse.core.log import Log, TableLog
+from lakehouse.core.types import Column
+from lakehouse.duck.compacted import MOST_STEPS, Compacted, compacted, newest, shape
 from lakehouse.duck.current import said_by
+from lakehouse.duck.moment import Moment
 from lakehouse.duck.names import AS_OF, literal, quote
-from lakehouse.duck.sql import state_at
+from lakehouse.duck.sql import SEQ, scan, state_at
 from lakehouse.duck.trouble import unreadable
+from lakehouse.duck.versions import Shape, diff, history, inside, versions
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -104,7 +109,8 @@ def _built(
             if (source, table.name) in broken:
                 continue
             try:
-                for statement in statements(source, table, locate=lake.locate):
+                found = _compacted(lake, log, table.name)
+                for statement in statements(source, table, found, locate=lake.locate, others=log.tables):
                     connection.execute(statement)
             except duckdb.Error as error:
                 broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
@@ -152,24 +158,87 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
     return broken
 
 
-def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:
-    """The view and the macro of one table."""
+def _compacted(lake: "Lake", log: Log, table: str) -> Compacted | None:
+    """A table with its compaction, if it has one that a view can be made of."""
+    found = newest(lake.store, log, table)
+    if found is None:
+        return None
+    about = compacted(lake, log, table, found)
+    return about if about.usable and len(about.newer) <= MOST_STEPS else None
+
+
+def statements(
+    source: str,
+    table: TableLog,
+    compacted: Compacted | None = None,
+    *,
+    locate: Callable[[str], str],
+    others: Iterable[str] = (),
+) -> list[str]:
+    """The views and macros of one table.
+
+    Args:
+        source: Name of the source.
+        table: The table.
+        compacted: The same with its compaction, if it has one.
+        locate: From the key of a part to what DuckDB opens.
+        others: Names of the source's other tables, which views beside it must not take.
+    """
     name = f"{quote(source)}.{quote(table.name)}"
-    macro = f"{quote(source)}.{quote(table.name + '_at')}"
-    variable = f"getvariable({literal(AS_OF)})"
-    return [
-        f"CREATE VIEW {name} AS {_state(source, table, variable, locate=locate)}",
-        f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
+    about = _Readable(source, table, compacted, locate)
+    made = [
+        f"CREATE VIEW {name} AS {about.state(f'getvariable({literal(AS_OF)})', table.columns)}",
+        f"CREATE MACRO {about.named('_at')}(t) AS TABLE {about.state('t', table.columns)}",
+        f"CREATE MACRO {about.named('_diff')}(t1, t2) AS TABLE {about.diff('t1', 't2')}",
     ]
+    history = about.history()
+    if history and f"{table.name}_history".lower() not in {other.lower() for other in others}:
+        made.append(f"CREATE VIEW {about.named('_history')} AS {history}")
+    return made
 
 
-def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str], str]) -> str:
-    position = position_sql(source, moment)
-    base = (
-        f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(source)} "
-        f'AND "table" = {literal(table.name)} AND base AND seq <= {position})'
-    )
-    return state_at(table, table.columns, locate=locate, position=position, base=base)
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """A table, as SQL text reads it."""
+
+    source: str
+    table: TableLog
+    compacted: Compacted | None
+    locate: Callable[[str], str]
+
+    def named(self, suffix: str) -> str:
+        """The name of what stands beside the table's view."""
+        return f"{quote(self.source)}.{quote(self.table.name + suffix)}"
+
+    def state(self, moment: str, columns: Sequence[Column]) -> str:
+        """A SELECT of the table's rows at a moment."""
+        if self.compacted is not None:
+            return self.compacted.state(columns, Moment(moment))
+        position = position_sql(self.source, moment)
+        base = (
+            f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(self.source)} "
+            f'AND "table" = {literal(self.table.name)} AND base AND seq <= {position})'
+        )
+        return state_at(self.table, columns, locate=self.locate, position=position, base=base)
+
+    def diff(self, one: str, two: str) -> str:
+        """A SELECT of what changed between two moments."""
+        columns = self.table.columns
+        form = shape(self.table) or Shape(columns=columns, key=())
+        if form.key and not form.grouped:
+            columns = (Column(name=SEQ, type="int64"), *columns)
+        return diff(self.state(one, columns), self.state(two, columns), form)
+
+    def history(self) -> str | None:
+        """A SELECT of all versions of all rows; None where rows have no key, or had several."""
+        form = shape(self.table)
+        if form is None:
+            return None
+        times = f"(SELECT seq, epoch_us(effective_at) AS us FROM main.loads WHERE source = {literal(self.source)})"
+        if self.compacted is not None:
+            return history(self.compacted.versions(form, times=times), form)
+        rows = scan(self.table.columns, self.table.files, locate=self.locate, keyed=True)
+        return history(versions(inside(rows, self.table.columns, times=times), form, times=times), form)
 
 
 def position_sql(source: str, moment: str) -> str:
