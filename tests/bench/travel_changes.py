@@ -23,17 +23,14 @@ class Changes:
     Attributes:
         table: Rows with the columns of the data, `_load`, and in a keyed table `_gone`.
         loads: How many loads there are; some may bring nothing.
+        middle: The load in the middle of the history that is asked about.
         key: The column that identifies a row; None where loads append.
     """
 
     table: pa.Table
     loads: int
+    middle: int
     key: str | None
-
-    @property
-    def middle(self) -> int:
-        """The load in the middle of the history."""
-        return self.loads // 2
 
     @property
     def columns(self) -> list[str]:
@@ -56,7 +53,7 @@ class Changes:
 
     def save(self, path: Path) -> None:
         """Write them where `open` reads them."""
-        about = {"loads": str(self.loads), "key": self.key or ""}
+        about = {"loads": str(self.loads), "middle": str(self.middle), "key": self.key or ""}
         pq.write_table(self.table.replace_schema_metadata(about), path)
 
     @classmethod
@@ -64,7 +61,12 @@ class Changes:
         """What `save` wrote."""
         table = pq.read_table(path).combine_chunks()  # slices of one piece cost nothing
         about = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
-        return cls(table=table.replace_schema_metadata(), loads=int(about["loads"]), key=about["key"] or None)
+        return cls(
+            table=table.replace_schema_metadata(),
+            loads=int(about["loads"]),
+            middle=int(about["middle"]),
+            key=about["key"] or None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
