@@ -98,7 +98,7 @@ def compact_table(lake: "Lake", log: Log, table: str) -> bool:
 
 def forget(store: "Store", source: str) -> bool:
     """Delete all compactions of a source; whether there were any."""
-    found = [entry.key for entry in store.list(f"{layout.DERIVED}/{source}/versions/")]
+    found = [entry.key for entry in store.list(layout.compactions(source))]
     for key in found:
         store.delete(key)
     return bool(found)

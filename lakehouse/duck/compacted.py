@@ -295,7 +295,7 @@ def expired(log: Log) -> int:
 
 def prefix(source: str, table: str) -> str:
     """Key prefix of the files of a table's compactions."""
-    return f"{layout.DERIVED}/{source}/versions/{table}/"
+    return f"{layout.compactions(source)}{table}/"
 
 
 _SEQ = Column(name=SEQ, type="int64")
