@@ -83,7 +83,8 @@ def build(
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
     broken: dict[tuple[str, str], IntegrityError] = {}
-    while not _built(connection, lake, logs, said, broken):
+    raw: set[tuple[str, str]] = set()
+    while not _built(connection, lake, logs, said, broken, raw):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in broken.items()}
 
@@ -94,8 +95,12 @@ def _built(
     logs: Mapping[str, Log],
     said: Mapping[str, str],
     broken: dict[tuple[str, str], IntegrityError],
+    raw: set[tuple[str, str]],
 ) -> bool:
-    """Whether all went well; if not, `broken` has one more table, which is left out the next time."""
+    """Whether all went well; if not, the next time one more table is read without its compaction.
+
+    Or it is in `broken`, and is left out.
+    """
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
@@ -109,11 +114,13 @@ def _built(
             if (source, table.name) in broken:
                 continue
             try:
-                found = _compacted(lake, log, table.name)
+                found = None if (source, table.name) in raw else _compacted(lake, log, table.name)
                 for statement in statements(source, table, found, locate=lake.locate, others=log.tables):
                     connection.execute(statement)
             except duckdb.Error as error:
-                broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                if (source, table.name) in raw or found is None:
+                    broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                raw.add((source, table.name))
                 return False
     connection.execute("COMMIT")
     return True

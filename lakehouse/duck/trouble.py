@@ -27,6 +27,7 @@ _ASKED_WRONGLY = (
     duckdb.ParserException,
     duckdb.ConversionException,
 )
+_DERIVED = "It is derived: delete the folder _derived of the lake, then run: lakehouse refresh"
 _VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
 
 
@@ -39,6 +40,8 @@ def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     """The error for a file that a log names and DuckDB cannot read."""
     text = _WHERE.sub("", plain(error))
     kind = MissingPartError if "No files found" in text else DamagedPartError
+    if "/_derived/" in text:
+        return kind(f"{what} cannot be read: {text}", hint=_DERIVED)
     return kind(f"{what} cannot be read: {text}", hint=_VERIFY)
 
 
