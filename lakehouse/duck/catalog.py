@@ -8,15 +8,18 @@ has the old one open is disturbed. It needs no extension and no Python to be rea
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from lakehouse.core.log import Log, TableLog
+from lakehouse.core.moments import microseconds
+from lakehouse.core.tag import Tag
+from lakehouse.duck.asof import TURNED, position_sql, read_tags
 from lakehouse.duck.current import said_by
-from lakehouse.duck.names import AS_OF, literal, quote
+from lakehouse.duck.names import literal, quote
 from lakehouse.duck.sql import state_at
 from lakehouse.duck.trouble import unreadable
 from lakehouse.errors import IntegrityError, SetupError
@@ -48,6 +51,7 @@ CREATE TABLE tables (
 CREATE TABLE columns (
     source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
 );
+CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
 """
 
 _INSERTS = {
@@ -56,6 +60,8 @@ _INSERTS = {
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
 }
+_INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
+_TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
 
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
@@ -97,6 +103,7 @@ def _built(
             connection.execute(statement)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+    insert_tags(connection, read_tags(lake.store)[0].values())
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
@@ -156,9 +163,8 @@ def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) ->
     """The view and the macro of one table."""
     name = f"{quote(source)}.{quote(table.name)}"
     macro = f"{quote(source)}.{quote(table.name + '_at')}"
-    variable = f"getvariable({literal(AS_OF)})"
     return [
-        f"CREATE VIEW {name} AS {_state(source, table, variable, locate=locate)}",
+        f"CREATE VIEW {name} AS {_state(source, table, TURNED, locate=locate)}",
         f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
     ]
 
@@ -172,34 +178,17 @@ def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str],
     return state_at(table, table.columns, locate=locate, position=position, base=base)
 
 
-def position_sql(source: str, moment: str) -> str:
-    """SQL for the newest sequence number that a moment sees.
-
-    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
-    either, the number of a load, or NULL for now. Anything else is an error that says so.
-    """
-    text = f"{moment}::VARCHAR"
-    # DuckDB 2 leaves a zone out of account where text becomes a TIMESTAMP; DuckDB 1 did not.
-    zoned = f"regexp_matches({text}, ':[0-9][0-9].*([A-Za-z_]|[+-][0-9][0-9:]*)\\s*$')"
-    instant = (
-        f"CASE WHEN {zoned} THEN epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)) "
-        f"ELSE epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
-    )
-    digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
-    number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
-    return (
-        f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
-        f"WHEN {moment} IS NULL THEN true "
-        f"WHEN {number} IS NOT NULL THEN seq <= {number} "
-        f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
-        f"ELSE error('as of ' || {text} || ': is neither an instant (2026-11-01T12:00:00Z) "
-        f"nor the number of a load') END)"
-    )
+def insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:
+    """Fill the table of tags; one whose file cannot be read is named by no query, and left to `verify`."""
+    rows = [
+        (tag.name, source, seq, microseconds(tag.created_at), tag.note)
+        for tag in tags
+        for source, seq in tag.positions.items()
+    ]
+    _insert(connection, "tags", _TAGS.split(), rows)
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
-    from lakehouse.core.moments import microseconds
-
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
     for c in log.commits:
         discarded = sum(int(d.get("rows", 0)) for d in c.discarded.values())
@@ -250,7 +239,6 @@ def _insert(
         return
     columns = [list(column) for column in zip(*rows, strict=True)]
     items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
-    if table == "loads":
-        for at in (4, 5, 6):  # microseconds since 1970, to instants
-            items[at] = f"make_timestamptz({items[at]})"
+    for at in _INSTANTS.get(table, ()):
+        items[at] = f"make_timestamptz({items[at]})"
     connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)
