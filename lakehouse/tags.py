@@ -3,7 +3,7 @@
 A tag is a file of its own, created only if absent: a name is never moved from one moment to another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ def create(lake: "Lake", name: str, as_of: AsOf = None, *, note: str | None = No
         msg = f"as of {as_of}: is yet to come, and what the lake will say then may still change"
         raise UserError(msg, hint="Leave out the moment to name the lake as it is now.")
     logs = {source: lake.log(source) for source in lake.sources()}
-    positions = {source: _position(log, meant) for source, log in logs.items()}
+    positions = _positions(list(logs.values()), meant)
     if not any(positions.values()):
         raise NotFoundError(f"{lake.url}: nothing was loaded by then", hint="See: lakehouse log")
     tag = Tag(
@@ -129,13 +129,7 @@ def resolve(lake: "Lake", as_of: AsOf) -> dict[str, int]:
         NotFoundError: No log has that load.
         IntegrityError: A log cannot be read, or is not the one that was tagged.
     """
-    meant = _moment(lake, as_of)
-    logs = [lake.log(source) for source in lake.sources()]
-    longest = max((log.head for log in logs), default=0)
-    if isinstance(meant, int) and meant > longest:
-        msg = f"as of load {meant}: the longest log ends at {longest}"
-        raise NotFoundError(msg, hint="See: lakehouse log")
-    return {log.source: _position(log, meant) for log in logs}
+    return _positions([lake.log(source) for source in lake.sources()], _moment(lake, as_of))
 
 
 def position(lake: "Lake", source: str, as_of: AsOf) -> int:
@@ -184,6 +178,14 @@ def _moment(lake: "Lake", as_of: AsOf) -> datetime | int | Tag | None:
     if as_of not in known:
         raise no_moment(as_of, known)
     return known[as_of]
+
+
+def _positions(logs: Sequence[Log], meant: datetime | int | Tag | None) -> dict[str, int]:
+    longest = max((log.head for log in logs), default=0)
+    if isinstance(meant, int) and meant > longest:
+        msg = f"as of load {meant}: the longest log ends at {longest}"
+        raise NotFoundError(msg, hint="See: lakehouse log")
+    return {log.source: _position(log, meant) for log in logs}
 
 
 def _position(log: Log, meant: datetime | int | Tag | None) -> int:

@@ -62,8 +62,8 @@ def parse(content: bytes, *, key: str) -> Tag:
     try:
         record = json.loads(content)
         version = record["format"]
-        if isinstance(version, int) and version > layout.FORMAT:
-            msg = f"{key}: has format version {version}; this lakehouse reads up to {layout.FORMAT}"
+        if not isinstance(version, int) or version > layout.FORMAT:
+            msg = f"{key}: has format version {version!r}; this lakehouse reads up to {layout.FORMAT}"
             raise FormatError(msg, path=key, hint="Upgrade lakehouse, then try again.")
         name = layout.check_tag_name(record["name"])
         if layout.tag_key(name) != key:
