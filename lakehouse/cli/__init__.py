@@ -16,6 +16,7 @@ COMMANDS = {
     "tables": ("show", "List the tables."),
     "show": ("show", "Show one table: columns, rows, files, loads."),
     "tag": ("tag", "Name a moment of the whole lake; look at such names, delete them."),
+    "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
     "verify": ("upkeep", "Check every digest, every chain and the order of writing."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),

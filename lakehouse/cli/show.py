@@ -115,7 +115,7 @@ def story(commit: "Commit") -> str:
     """What a load changed, in a few words."""
     if commit.failure is not None:
         return commit.failure
-    pieces = []
+    pieces = [] if commit.reverts_to is None else [f"reverted to load {commit.reverts_to}"]
     for name, change in commit.tables.items():
         signs = (
             ("+", change.counts.get("appeared", 0) + change.counts.get("appended", 0)),
