@@ -1,7 +1,5 @@
 """Random histories of all kinds of loads, with reverts among them: each restores the state to the last value."""
 
-from typing import Any
-
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -55,7 +53,7 @@ class WithReverts(History):
 
     def _digest(self, table: str, seq: int) -> str:
         columns = self.lake.log("s").tables[table].columns
-        found: Any = self.lake.query(f"SELECT * FROM s.{table}_at({seq})").to_arrow_table()
+        found = self.lake.session().connection.sql(f"SELECT * FROM s.{table}_at({seq})").to_arrow_table()
         return digest_rows(from_duck(found, columns)) if columns else str(found.num_rows)
 
 
