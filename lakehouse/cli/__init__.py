@@ -15,6 +15,7 @@ COMMANDS = {
     "log": ("show", "List the loads of the sources."),
     "tables": ("show", "List the tables."),
     "show": ("show", "Show one table: columns, rows, files, loads."),
+    "schema": ("schema", "Say when each column of a table came, went and changed its type."),
     "tag": ("tag", "Name a moment of the whole lake; look at such names, delete them."),
     "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
