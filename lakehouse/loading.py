@@ -190,7 +190,7 @@ class Load:
     def _next(self, log: Log) -> Commit:
         """The commit to come after the log's head. Its parts are in the store when this returns."""
         check_new_names(self.lake, log, list(self._writes))
-        changes = {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
+        changes = self._changes(log)
         figures = {name: change.figures for name, change in changes.items() if change.figures}
         reasons = refusals(self.gates, figures)
         if reasons:
@@ -213,6 +213,10 @@ class Load:
             gates=self.gates.to_json(),
             discarded=keep_discarded(self.lake.store, self.source, self.load_id, self.discarded),
         )
+
+    def _changes(self, log: Log) -> dict[str, Change]:
+        """What the writes change in the state at the log's head, by table."""
+        return {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
 
     def _state(self, log: Log, table: str) -> State:
         return state_of(self.lake, log, table)

@@ -8,22 +8,20 @@ has the old one open is disturbed. It needs no extension and no Python to be rea
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.core.log import Log, TableLog
-from lakehouse.core.types import Column
-from lakehouse.duck.compacted import MOST_STEPS, Compacted, compacted, newest, shape
+from lakehouse.core.log import Log
+from lakehouse.core.moments import microseconds
+from lakehouse.core.tag import Tag
+from lakehouse.duck.asof import read_tags
 from lakehouse.duck.current import said_by
-from lakehouse.duck.moment import Moment
-from lakehouse.duck.names import AS_OF, literal, quote
-from lakehouse.duck.sql import SEQ, scan, state_at
+from lakehouse.duck.names import literal, quote
 from lakehouse.duck.trouble import unreadable
-from lakehouse.duck.versions import Shape, diff, history, inside, versions
+from lakehouse.duck.views import statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -53,6 +51,7 @@ CREATE TABLE tables (
 CREATE TABLE columns (
     source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
 );
+CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
 """
 
 _INSERTS = {
@@ -61,6 +60,8 @@ _INSERTS = {
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
 }
+_INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
+_TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
 
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
@@ -107,6 +108,8 @@ def _built(
             connection.execute(statement)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+    tags = read_tags(lake.store)[0]
+    insert_tags(connection, tags.values())
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
@@ -114,8 +117,8 @@ def _built(
             if (source, table.name) in broken:
                 continue
             try:
-                found = None if (source, table.name) in raw else _compacted(lake, log, table.name)
-                for statement in statements(source, table, found, locate=lake.locate, others=log.tables):
+                found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
+                for statement in statements(log, table, found, locate=lake.locate, tags=tags):
                     connection.execute(statement)
             except duckdb.Error as error:
                 if (source, table.name) in raw or found is None:
@@ -165,117 +168,17 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
     return broken
 
 
-def _compacted(lake: "Lake", log: Log, table: str) -> Compacted | None:
-    """A table with its compaction, if it has one that a view can be made of."""
-    found = newest(lake.store, log, table)
-    if found is None:
-        return None
-    about = compacted(lake, log, table, found)
-    return about if about.usable and len(about.newer) <= MOST_STEPS else None
-
-
-def statements(
-    source: str,
-    table: TableLog,
-    compacted: Compacted | None = None,
-    *,
-    locate: Callable[[str], str],
-    others: Iterable[str] = (),
-) -> list[str]:
-    """The views and macros of one table.
-
-    Args:
-        source: Name of the source.
-        table: The table.
-        compacted: The same with its compaction, if it has one.
-        locate: From the key of a part to what DuckDB opens.
-        others: Names of the source's other tables, which views beside it must not take.
-    """
-    name = f"{quote(source)}.{quote(table.name)}"
-    about = _Readable(source, table, compacted, locate)
-    made = [
-        f"CREATE VIEW {name} AS {about.state(f'getvariable({literal(AS_OF)})', table.columns)}",
-        f"CREATE MACRO {about.named('_at')}(t) AS TABLE {about.state('t', table.columns)}",
-        f"CREATE MACRO {about.named('_diff')}(t1, t2) AS TABLE {about.diff('t1', 't2')}",
+def insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:
+    """Fill the table of tags; one whose file cannot be read is named by no query, and left to `verify`."""
+    rows = [
+        (tag.name, source, seq, microseconds(tag.created_at), tag.note)
+        for tag in tags
+        for source, seq in tag.positions.items()
     ]
-    history = about.history()
-    if history and f"{table.name}_history".lower() not in {other.lower() for other in others}:
-        made.append(f"CREATE VIEW {about.named('_history')} AS {history}")
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Readable:
-    """A table, as SQL text reads it."""
-
-    source: str
-    table: TableLog
-    compacted: Compacted | None
-    locate: Callable[[str], str]
-
-    def named(self, suffix: str) -> str:
-        """The name of what stands beside the table's view."""
-        return f"{quote(self.source)}.{quote(self.table.name + suffix)}"
-
-    def state(self, moment: str, columns: Sequence[Column]) -> str:
-        """A SELECT of the table's rows at a moment."""
-        if self.compacted is not None:
-            return self.compacted.state(columns, Moment(moment))
-        position = position_sql(self.source, moment)
-        base = (
-            f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(self.source)} "
-            f'AND "table" = {literal(self.table.name)} AND base AND seq <= {position})'
-        )
-        return state_at(self.table, columns, locate=self.locate, position=position, base=base)
-
-    def diff(self, one: str, two: str) -> str:
-        """A SELECT of what changed between two moments."""
-        columns = self.table.columns
-        form = shape(self.table) or Shape(columns=columns, key=())
-        if form.key and not form.grouped:
-            columns = (Column(name=SEQ, type="int64"), *columns)
-        return diff(self.state(one, columns), self.state(two, columns), form)
-
-    def history(self) -> str | None:
-        """A SELECT of all versions of all rows; None where rows have no key, or had several."""
-        form = shape(self.table)
-        if form is None:
-            return None
-        times = f"(SELECT seq, epoch_us(effective_at) AS us FROM main.loads WHERE source = {literal(self.source)})"
-        if self.compacted is not None:
-            return history(self.compacted.versions(form, times=times), form)
-        rows = scan(self.table.columns, self.table.files, locate=self.locate, keyed=True)
-        return history(versions(inside(rows, self.table.columns, times=times), form, times=times), form)
-
-
-def position_sql(source: str, moment: str) -> str:
-    """SQL for the newest sequence number that a moment sees.
-
-    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
-    either, the number of a load, or NULL for now. Anything else is an error that says so.
-    """
-    text = f"{moment}::VARCHAR"
-    # DuckDB 2 leaves a zone out of account where text becomes a TIMESTAMP; DuckDB 1 did not.
-    zoned = f"regexp_matches({text}, ':[0-9][0-9].*([A-Za-z_]|[+-][0-9][0-9:]*)\\s*$')"
-    instant = (
-        f"CASE WHEN {zoned} THEN epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)) "
-        f"ELSE epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
-    )
-    digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
-    number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
-    return (
-        f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
-        f"WHEN {moment} IS NULL THEN true "
-        f"WHEN {number} IS NOT NULL THEN seq <= {number} "
-        f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
-        f"ELSE error('as of ' || {text} || ': is neither an instant (2026-11-01T12:00:00Z) "
-        f"nor the number of a load') END)"
-    )
+    _insert(connection, "tags", _TAGS.split(), rows)
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
-    from lakehouse.core.moments import microseconds
-
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
     for c in log.commits:
         discarded = sum(int(d.get("rows", 0)) for d in c.discarded.values())
@@ -326,7 +229,6 @@ def _insert(
         return
     columns = [list(column) for column in zip(*rows, strict=True)]
     items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
-    if table == "loads":
-        for at in (4, 5, 6):  # microseconds since 1970, to instants
-            items[at] = f"make_timestamptz({items[at]})"
+    for at in _INSTANTS.get(table, ()):
+        items[at] = f"make_timestamptz({items[at]})"
     connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)

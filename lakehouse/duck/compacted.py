@@ -14,7 +14,7 @@ from lakehouse.core import layout
 from lakehouse.core.log import File, Log, TableLog
 from lakehouse.core.moments import microseconds
 from lakehouse.core.types import Column, column_from_json
-from lakehouse.duck.moment import Moment
+from lakehouse.duck.asof import Moment
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.sql import DELETED, SEQ, scan, widened
 from lakehouse.duck.versions import FOREVER, SYSTEM, Shape, inside, versions

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.core.layout import compactions, log_file_seq, log_prefix
+from lakehouse.core.layout import TAGS, compactions, log_file_seq, log_prefix
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.store.local import LocalStore
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def said_by(lake: "Lake") -> dict[str, str]:
     """What a catalog of a local lake says of itself: it is current while this is so.
 
-    Only the end of each log is looked at: the name, size and time of its newest file.
+    Only the end of each log is looked at, and the folder of tags: names, sizes and times of files.
     """
     said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": CATALOG_VERSION}
     if isinstance(lake.store, LocalStore):
+        said["tags"] = lake.store.marks(f"{TAGS}/")
         for source in lake.sources():
             said[f"log:{source}"] = lake.store.newest(log_prefix(source), log_file_seq)
             # Views name the files of compactions: one that came or went makes them out of date.

@@ -189,7 +189,7 @@ def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[s
 
 
 def state_at(
-    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], position: str, base: str
+    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], reached: str, base: str
 ) -> str:
     """A SELECT of a table's rows at any position, for a view or macro.
 
@@ -197,7 +197,7 @@ def state_at(
         table: The table's log.
         columns: The columns to return.
         locate: From the key of a part to what DuckDB opens.
-        position: SQL expression: the newest sequence number that counts.
+        reached: SQL condition on `_lake_seq`: the load counts.
         base: SQL expression: the sequence number at which the state begins that holds there.
     """
     keys = list(dict.fromkeys(era.key for era in table.eras))
@@ -206,9 +206,9 @@ def state_at(
     for key in keys:
         files = table.files if len(keys) == 1 else _files_with_key(table, key)
         rows = scan(columns, files, locate=locate, keyed=bool(key))
-        where = f"{SEQ} <= {position}"
+        where = reached
         if several:
-            where += f" AND {SEQ} >= {base}"
+            where = f"({where}) AND {SEQ} >= {base}"
         if len(keys) > 1:
             where += f" AND {base} IN ({_firsts(table.eras, key)})"
         branches.append(f"({state(rows, columns, key, where)})")

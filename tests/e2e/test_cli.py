@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import duckdb
 import pytest
 from command import Done, program, run
 from truth import ROOT
@@ -136,6 +137,81 @@ def test_refresh_writes_the_catalog_anew(own_lake: Path) -> None:
     before = catalog.stat().st_ino
     run("refresh", "--lake", own_lake).ok()
     assert catalog.stat().st_ino != before
+
+
+# --- Tags ---------------------------------------------------------------------------------------
+
+
+def test_a_tag_names_a_moment_of_the_whole_lake(own_lake: Path) -> None:
+    named = run(
+        "tag", "create", "before-c", "--as-of", "2026-03-01T12:00:00Z", "--note", "why", "--lake", own_lake
+    )
+    assert named.ok().out == "before-c: shop load 1\n"
+    made = run("tag", "create", "all", "--json", "--lake", own_lake).ok().json
+    assert {source: place["seq"] for source, place in made["positions"].items()} == {"news": 1, "shop": 3}
+    assert [tag["name"] for tag in run("tag", "list", "--json", "--lake", own_lake).ok().json] == [
+        "all",
+        "before-c",
+    ]
+    assert "news load 1, shop load 3" in run("tag", "list", "--lake", own_lake).ok().out
+    assert run("tag", "show", "all", "--json", "--lake", own_lake).ok().json == made
+    assert made["positions"]["shop"]["digest"] in run("tag", "show", "all", "--lake", own_lake).ok().out
+    skus = "select string_agg(sku, '' order by sku) as skus, (select count(*) from news.items) as n from shop.products"
+    asked = run("query", "--as-of", "before-c", "--format", "jsonl", "--lake", own_lake, skus).ok().jsonl
+    assert asked == [{"skus": "ab", "n": 0}]
+    at = skus.replace("shop.products", "shop.products_at('before-c')")
+    assert run("query", "--format", "jsonl", "--lake", own_lake, at).ok().jsonl == [{"skus": "ab", "n": 1}]
+    run("query", "--as-of", "befor-c", "--lake", own_lake, skus).failed(2, "Did you mean before-c?")
+
+
+def test_a_name_of_a_tag_is_never_moved_but_may_be_deleted(own_lake: Path) -> None:
+    run("tag", "create", "t", "--lake", own_lake).ok()
+    run("tag", "create", "t", "--lake", own_lake).ok()
+    run("tag", "create", "t", "--as-of", "1", "--lake", own_lake).failed(2, "never moved", "tag delete t")
+    run("tag", "create", "today", "--lake", own_lake).failed(2, "a word for an instant")
+    run("tag", "create", "2026", "--lake", own_lake).failed(2, "cannot be the name of a tag")
+    run("tag", "create", "u", "--as-of", "4", "--lake", own_lake).failed(2, "the longest log ends at 3")
+    run("tag", "create", "u", "--as-of", "2999-01-01", "--lake", own_lake).failed(2, "yet to come")
+    assert "still there" in run("tag", "delete", "t", "--lake", own_lake).ok().out
+    run("tag", "delete", "t", "--lake", own_lake).failed(2, "no tag 't'")
+    run("tag", "show", "t", "--lake", own_lake).failed(2, "no tag 't'")
+    run("query", "--as-of", "t", "--lake", own_lake, "select 1").failed(2, "nor a tag")
+
+
+def test_a_plain_client_has_the_tags(own_lake: Path) -> None:
+    run("tag", "create", "one", "--as-of", "1", "--lake", own_lake).ok()
+    with duckdb.connect(str(own_lake.with_name("lakehouse.duckdb")), read_only=True) as plain:
+        assert plain.execute("select source, seq from tags order by 1").fetchall() == [
+            ("news", 1),
+            ("shop", 1),
+        ]
+        assert plain.execute("select count(*) from shop.products_at('one')").fetchall() == [(2,)]
+        plain.execute("set variable lakehouse_as_of = 'one'")
+        assert plain.execute("select count(*) from shop.products").fetchall() == [(2,)]
+        with pytest.raises(duckdb.Error, match="as of two: is neither an instant"):
+            plain.execute("select * from shop.products_at('two')")
+
+
+def test_verify_notices_tags_that_are_not_what_they_were(own_lake: Path) -> None:
+    for name in ("forked", "short", "torn"):
+        run("tag", "create", name, "--lake", own_lake).ok()
+    digest = Lake.open(own_lake).log("shop").commits[2].digest
+    forked, short, torn = (own_lake / "_tags" / f"{name}.json" for name in ("forked", "short", "torn"))
+    forked.write_text(forked.read_text().replace(digest, "0" * 64))
+    short.write_text(short.read_text().replace('"seq":3', '"seq":5'))
+    torn.write_text("{")
+    report = run("verify", "--json", "--lake", own_lake)
+    assert report.code == 4
+    assert sorted(error["kind"] for error in report.json["errors"]) == [
+        "ForkError",
+        "ForkError",
+        "FormatError",
+    ]
+    assert "tag short: load 5 of shop" in " ".join(error["message"] for error in report.json["errors"])
+    assert "warning: _tags/torn.json" in run("tag", "list", "--lake", own_lake).ok().err
+    run("query", "--as-of", "torn", "--lake", own_lake, "select 1").failed(4, "_tags/torn.json: is not a tag")
+    only = run("verify", "news", "--json", "--lake", own_lake).json["errors"]
+    assert [error["kind"] for error in only] == ["FormatError"]
 
 
 # --- Verify and doctor --------------------------------------------------------------------------
