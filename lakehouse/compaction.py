@@ -57,7 +57,7 @@ def keep_up(lake: "Lake", log: Log, table: str) -> bool:
         return False
     before = newest(lake.store, log, table)
     since = before.seq if before else 0
-    tail = [file for file in about.files if file.last > since]
+    tail = about.files_since(since + 1)
     cost = sum(OPENING + file.rows for file in tail)
     anew = (before.now_rows + (before.epochs[-1].rows if before.epochs else 0)) if before else 0
     if cost < max(WORTH, anew / 4):
@@ -79,7 +79,6 @@ def compact_table(lake: "Lake", log: Log, table: str) -> bool:
     """
     about = log.tables[table]
     form = shape(about)
-    last = about.changes[-1][0]
     if form is None:
         return False
     before = newest(lake.store, log, table)
@@ -115,15 +114,15 @@ class _Writer:
         self.table = table
         self.form = form
         self.duck = duck
-        self.seq = table.changes[-1][0]
+        self.seq = table.last_seq
         self.at = self._at(self.seq)
 
     def write(self, before: Compaction | None) -> Compaction:
         """A compaction up to the newest load; from the one before on, if there is one."""
         self._times(before.seq if before else 0)
         kept: tuple[Epoch, ...] = ()
-        first, first_at = self.table.eras[0].first, self._at(self.table.eras[0].first)
         if before is None:
+            first, first_at = self.table.first_seq, self._at(self.table.first_seq)
             raw = inside(
                 scan(self.table.columns, self.table.files, locate=self.lake.locate, keyed=True),
                 self.table.columns,
@@ -157,7 +156,7 @@ class _Writer:
         ).versions(self.form, times="_lake_times", gone_in=before.epochs)
 
     def _times(self, since: int) -> None:
-        seqs = sorted({seq for seq, _ in self.table.changes_since(since)})
+        seqs = sorted({seq for seq, _ in self.table.changes_since(since + 1)})
         times = pa.table({"seq": pa.array(seqs, pa.int64()), "us": pa.array(map(self._at, seqs), pa.int64())})
         self.duck.register("_lake_times", times)
 
@@ -244,7 +243,7 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
     """Write what names the files of a compaction; those of all but the one before may go."""
     folder = prefix(log.source, table)
     older = sorted(entry.key for entry in store.list(folder) if entry.key.endswith(".json"))
-    digest = log.commits[found.seq - 1].digest
+    digest = log.digest_at(found.seq)[:16]
     about = _fields(found) | {
         "version": VERSION,
         "commit": digest,
@@ -252,7 +251,7 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
         "columns": [column.to_json() for column in found.columns],
         "epochs": [asdict(epoch) for epoch in found.epochs],
     }
-    mine = f"{folder}{found.seq:020d}-{digest[:16]}.json"
+    mine = f"{folder}{found.seq:020d}-{digest}.json"
     store.put(mine, json.dumps(about, indent=1).encode())
     stay = [key for key in older if key != mine][-1:]  # for those who read it right now
     named = {*found.paths}

@@ -227,8 +227,7 @@ class Load:
             (f"load {file.last} of {self.source}", file)
             for name in self._writes
             if name in log.tables
-            for file in log.tables[name].files
-            if file.last >= log.tables[name].eras[-1].first
+            for file in log.tables[name].files_since(log.tables[name].eras[-1].first)
         ]
         return first_damage(self.lake.store, files) or IntegrityError(
             f"{self.source}: its current state cannot be read ({error})",

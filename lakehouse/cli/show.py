@@ -138,11 +138,11 @@ def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
         "disposition": table.last.disposition,
         "key": list(table.eras[-1].key),
         "loads": len(table.changes),
-        "first_seq": table.changes[0][0],
-        "last_seq": table.changes[-1][0],
+        "first_seq": table.first_seq,
+        "last_seq": table.last_seq,
         "files": len(table.files),
         "size_bytes": sum(file.size_bytes for file in table.files),
-        "effective_at": render(log.commits[table.changes[-1][0] - 1].effective_at),
+        "effective_at": render(log.commits[table.last_seq - 1].effective_at),
     }
 
 

@@ -91,7 +91,7 @@ class Compacted:
     @property
     def tail(self) -> list[File]:
         """The parts with rows of loads since the compaction."""
-        return [file for file in self.table.files if file.last > self.compaction.seq]
+        return list(self.table.files_since(self.compaction.seq + 1))
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -227,15 +227,15 @@ class Compacted:
 
 def shape(table: TableLog) -> Shape | None:
     """What tells versions of a table's rows apart; None where its rows had no key, or several."""
-    keys = {era.key for era in table.eras}
-    if len(keys) > 1 or () in keys:
+    if len(table.keys) > 1 or () in table.keys:
         return None
+    several = len(table.eras) > 1
     return Shape(
         columns=table.columns,
         key=table.eras[-1].key,
         volatile=table.last.volatile,
-        bases=tuple(era.first for era in table.eras[1:]),
-        grouped=any(not change.primary_key for _, change in table.changes),
+        bases=tuple(era.first for era in table.eras[1:]) if several else (),
+        grouped=any(not c.primary_key for _, c in table.changes) if several else table.may_repeat,
     )
 
 
@@ -252,7 +252,7 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
             if (
                 found["version"] == VERSION
                 and found["seq"] <= log.head
-                and found["commit"] == log.commits[found["seq"] - 1].digest
+                and found["commit"] == log.digest_at(found["seq"])[:16]
                 and found["expired"] == expired(log)
             ):
                 return Compaction(
@@ -282,7 +282,7 @@ def compacted(lake: "Lake", log: Log, table: str, compaction: Compaction) -> Com
     about = log.tables[table]
     newer = [
         (seq, microseconds(log.commits[seq - 1].effective_at))
-        for seq, change in about.changes_since(compaction.seq)
+        for seq, change in about.changes_since(compaction.seq + 1)
         if change.parts or change.base
     ]
     return Compacted(table=about, compaction=compaction, newer=newer, locate=lake.locate)

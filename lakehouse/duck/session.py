@@ -86,7 +86,8 @@ def _build(
                 return broken
     logs, broken = catalog.read_logs(lake)
     connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
-    return broken | catalog.build(connection, lake, logs, current.said_by(lake))
+    said = current.said_by(lake, current.ends_of(logs))
+    return broken | catalog.build(connection, lake, logs, said)
 
 
 def catalog_path(lake: "Lake | str") -> Path | None:
@@ -107,6 +108,10 @@ def catalog_path(lake: "Lake | str") -> Path | None:
 def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
     """Bring the catalog file up to date with the logs, if it is not.
 
+    Args:
+        lake: The lake.
+        force: Write it anew, whatever is there.
+
     Returns:
         What is wrong with sources whose log cannot be read.
     """
@@ -117,7 +122,7 @@ def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
         return {}
     from lakehouse.duck import catalog
 
-    return catalog.write_file(path, lake)
+    return catalog.write_file(path, lake, anew=force)
 
 
 def is_current(lake: "Lake", path: Path) -> bool:

@@ -182,7 +182,7 @@ def _picked(columns: Sequence[Column]) -> str:
 def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str]) -> str:
     """A SELECT of a table's rows at the end of its log."""
     era = table.eras[-1]
-    files = [file for file in table.files if file.last >= era.first]
+    files = table.files_since(era.first)
     rows = scan(columns, files, locate=locate, keyed=bool(era.key))
     # A part of many loads may hold rows from before the era.
     return state(rows, columns, era.key, f"{SEQ} >= {era.first}")
@@ -200,7 +200,7 @@ def state_at(
         reached: SQL condition on `_lake_seq`: the load counts.
         base: SQL expression: the sequence number at which the state begins that holds there.
     """
-    keys = list(dict.fromkeys(era.key for era in table.eras))
+    keys = table.keys
     several = len(table.eras) > 1
     branches = []
     for key in keys:
@@ -217,7 +217,7 @@ def state_at(
 
 def _files_with_key(table: TableLog, key: tuple[str, ...]) -> list[File]:
     """The parts that may hold rows of an era with this key."""
-    ends = [*(era.first - 1 for era in table.eras[1:]), table.changes[-1][0]]
+    ends = [*(era.first - 1 for era in table.eras[1:]), table.last_seq]
     spans = [(era.first, end) for era, end in zip(table.eras, ends, strict=True) if era.key == key]
     return [f for f in table.files if any(f.first <= last and f.last >= first for first, last in spans)]
 
