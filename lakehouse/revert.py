@@ -15,7 +15,7 @@ import pyarrow as pa
 from lakehouse.change import Change, Write, restore
 from lakehouse.core.commit import Commit, TableChange
 from lakehouse.core.gates import OPEN
-from lakehouse.core.log import Log, TableLog
+from lakehouse.core.log import File, Log, TableLog
 from lakehouse.core.types import Column, merge_columns
 from lakehouse.duck.sql import state_at
 from lakehouse.errors import IntegrityError, NotFoundError
@@ -150,11 +150,16 @@ class _Revert(Load):
         last = changes[-1][1] if changes else table.last
         # Rows of one key that cannot be told apart have to be known as a group to those who come after.
         repeats = any(not c.primary_key or (c.base and c.disposition == "merge") for _, c in changes)
-        columns = _columns(changes)
+        files = tuple(f for f in table.files if era and f.first <= self.to and f.last >= era.first)
+        columns = _columns(changes, files)
         rows = pa.table({})
         if era is not None:
             sql = state_at(
-                table, columns, locate=self.lake.locate, position=str(self.to), base=str(era.first)
+                replace(table, files=files),
+                columns,
+                locate=self.lake.locate,
+                position=str(self.to),
+                base=str(era.first),
             )
             rows = State(table, self.lake.reader, self.lake.locate).fetch(sql, columns)
         write = Write(
@@ -181,13 +186,17 @@ class _Revert(Load):
         return first_damage(self.lake.store, files) or super()._unreadable(log, error)
 
 
-def _columns(changes: Sequence[tuple[int, TableChange]]) -> tuple[Column, ...]:
+def _columns(changes: Sequence[tuple[int, TableChange]], files: Sequence[File]) -> tuple[Column, ...]:
+    """The columns of a state; a part that goes on beyond it may hold a column in a wider type already."""
     columns: tuple[Column, ...] = ()
     before: tuple[Column, ...] = ()
     for _, change in changes:
         if change.columns is not before:
             columns = merge_columns(columns, change.columns)
             before = change.columns
+    for file in files:
+        there = {column.name for column in columns}
+        columns = merge_columns(columns, [c for c in file.columns if c.name in there])
     return columns
 
 
