@@ -13,11 +13,11 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.change import Change, Write, restore
-from lakehouse.core.commit import Commit, TableChange
+from lakehouse.core.commit import Commit
 from lakehouse.core.gates import OPEN
-from lakehouse.core.log import File, Log, TableLog
-from lakehouse.core.types import Column, merge_columns
-from lakehouse.duck.sql import state_at
+from lakehouse.core.log import Log, TableLog
+from lakehouse.core.types import Column
+from lakehouse.duck.sql import SEQ, state_at
 from lakehouse.errors import IntegrityError, NotFoundError
 from lakehouse.loading import Load
 from lakehouse.parquet.check import first_damage
@@ -150,16 +150,13 @@ class _Revert(Load):
         last = changes[-1][1] if changes else table.last
         # Rows of one key that cannot be told apart have to be known as a group to those who come after.
         repeats = any(not c.primary_key or (c.base and c.disposition == "merge") for _, c in changes)
-        files = tuple(f for f in table.files if era and f.first <= self.to and f.last >= era.first)
-        columns = _columns(changes, files)
+        # In the types of the whole history: a part may hold later loads too, and so wider types.
+        then = {column.name for _, change in changes for column in change.columns}
+        columns = tuple(column for column in table.columns if column.name in then)
         rows = pa.table({})
         if era is not None:
             sql = state_at(
-                replace(table, files=files),
-                columns,
-                locate=self.lake.locate,
-                position=str(self.to),
-                base=str(era.first),
+                table, columns, locate=self.lake.locate, reached=f"{SEQ} <= {self.to}", base=str(era.first)
             )
             rows = State(table, self.lake.reader, self.lake.locate).fetch(sql, columns)
         write = Write(
@@ -184,20 +181,6 @@ class _Revert(Load):
         names = log.tables if self._only is None else self._only
         files = [(f"load {f.last} of {self.source}", f) for name in names for f in log.tables[name].files]
         return first_damage(self.lake.store, files) or super()._unreadable(log, error)
-
-
-def _columns(changes: Sequence[tuple[int, TableChange]], files: Sequence[File]) -> tuple[Column, ...]:
-    """The columns of a state; a part that goes on beyond it may hold a column in a wider type already."""
-    columns: tuple[Column, ...] = ()
-    before: tuple[Column, ...] = ()
-    for _, change in changes:
-        if change.columns is not before:
-            columns = merge_columns(columns, change.columns)
-            before = change.columns
-    for file in files:
-        there = {column.name for column in columns}
-        columns = merge_columns(columns, [c for c in file.columns if c.name in there])
-    return columns
 
 
 def _under_source_names(write: Write, columns: Sequence[Column]) -> Write:

@@ -12,6 +12,8 @@ COMMANDS = {
     "ingest": ("ingest", "Scrape sources and publish each run as one load."),
     "import": ("imports", "Bring a scraped history in: from git, or a folder of dated files."),
     "query": ("query", "Ask the lake in SQL, now or as of any moment."),
+    "diff": ("changes", "Show what changed in a table between two moments."),
+    "history": ("changes", "Tell the life of one row, value by value."),
     "log": ("show", "List the loads of the sources."),
     "tables": ("show", "List the tables."),
     "show": ("show", "Show one table: columns, rows, files, loads."),

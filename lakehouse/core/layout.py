@@ -78,6 +78,11 @@ def part_key(source: str, table: str, first: int, last: int, name: str) -> str:
     return f"{source}/{table}/lake_load={span}/{name}.parquet"
 
 
+def compactions(source: str) -> str:
+    """Key prefix of the compactions of a source's tables, which are derived."""
+    return f"{DERIVED}/{source}/versions/"
+
+
 def quarantine_prefix(source: str, load_id: str) -> str:
     """Key prefix of a refused load."""
     return f"{QUARANTINE}/{source}/{safe_id(load_id)}/"

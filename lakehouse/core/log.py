@@ -76,6 +76,10 @@ class TableLog:
         """The newest change."""
         return self.changes[-1][1]
 
+    def changes_since(self, seq: int) -> tuple[tuple[int, TableChange], ...]:
+        """The changes of later loads than this one."""
+        return self.changes[bisect_right(self.changes, seq, key=lambda change: change[0]) :]
+
     def era_at(self, seq: int) -> Era | None:
         """The era that a position lies in; None before the table's first load."""
         at = bisect_right([era.first for era in self.eras], seq)

@@ -4,6 +4,8 @@ The rules are written once, as SQL, and are the same in a view, in a macro and i
 """
 
 import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -41,37 +43,95 @@ def read_tags(store: Store) -> tuple[dict[str, Tag], dict[str, IntegrityError]]:
     return found, broken
 
 
-def position_sql(source: str, moment: str) -> str:
-    """SQL for the newest sequence number of a source that a moment sees.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment in the log of a source, as expressions that DuckDB folds to constants while it plans.
 
-    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
-    either, the number of a load, the name of a tag, or NULL for now. Anything else is an error that
-    says so. So is a number beyond the log, unless all views are turned at once: then it sees all.
+    So the file with the answer is chosen before anything is read. It may be a timestamp (without a zone it
+    is UTC), a date (its first instant), text of either, the number of a load, the name of a tag, or NULL for
+    now. Anything else is an error that says so. So is a number beyond the log, unless all views are turned at
+    once: then it sees all.
 
-    Each way to say a moment is a branch of its own, which DuckDB leaves out of the plan where the
-    moment is a constant that says otherwise.
+    Attributes:
+        given: SQL expression of what was given: a macro's parameter, or the session variable.
+        source: Name of the source.
+        head: Number of its newest load.
+        tags: Positions in the source by name of the tag.
     """
-    text = f"({moment})::VARCHAR"
-    digits, number, instant = _digits(text), _number(text), _instant(text)
-    named = f"({instant} IS NULL AND NOT {digits})"
-    mine = f"source = {literal(source)}"
-    beyond = (
-        "max(seq)"
-        if moment == TURNED
-        else f"error('as of load ' || {text} || ': {source} ends at load ' || max(seq))"
-    )
-    return (
-        "(SELECT max(seq) FROM ("
-        f"SELECT coalesce(max(seq), 0) AS seq FROM main.loads WHERE {mine} AND "
-        f"CASE WHEN {moment} IS NULL THEN true ELSE epoch_us(effective_at) <= {instant} END "
-        "UNION ALL "
-        f"SELECT CASE WHEN max(seq) < {number} THEN {beyond} ELSE {number} END "
-        f"FROM main.loads WHERE {mine} HAVING {digits} "
-        "UNION ALL "
-        f"SELECT CASE WHEN count(*) > 0 THEN coalesce(max(seq) FILTER (WHERE {mine}), 0) "
-        f"WHEN {named} THEN error('as of ' || {text} || ': {_NEITHER}') END "
-        f"FROM main.tags WHERE name = {text} HAVING {named}))"
-    )
+
+    given: str
+    source: str
+    head: int
+    tags: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What was given, as text."""
+        return f"({self.given})::VARCHAR"
+
+    @property
+    def number(self) -> str:
+        """The number of the load that is meant; NULL where the moment is an instant or now."""
+        number = _number(self.text)
+        if self.given != TURNED:
+            beyond = f"error('as of load ' || {self.text} || ': {self.source} ends at load {self.head}')"
+            number = f"CASE WHEN {number} > {self.head} THEN {beyond} ELSE {number} END"
+        digits = f"CASE WHEN {_digits(self.text)} THEN {number} END"
+        if not self.tags:
+            return f"({digits})"
+        named = " ".join(f"WHEN {literal(name)} THEN {seq}" for name, seq in self.tags.items())
+        return f"(CASE {self.text} {named} ELSE {digits} END)"
+
+    @property
+    def instant(self) -> str:
+        """Microseconds since 1970 of the instant that is meant; NULL where it is none."""
+        return f"({_instant(self.text)})"
+
+    @property
+    def position(self) -> str:
+        """The newest load that the moment sees. Unlike all else here it may look into the table of loads."""
+        return self.choose(now=str(self.head), number=self.number, instant=self._seen)
+
+    @property
+    def _seen(self) -> str:
+        return (
+            f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(self.source)} "
+            f"AND epoch_us(effective_at) <= {self.instant})"
+        )
+
+    def reached(self, column: str) -> str:
+        """A condition: the load in a column is one that the moment sees."""
+        return self.choose(
+            now="true", number=f"{column} <= {self.number}", instant=f"{column} <= {self._seen}"
+        )
+
+    def choose(self, *, now: str, number: str, instant: str) -> str:
+        """One of three expressions, by the kind of moment."""
+        wrong = f"error('as of ' || {self.text} || ': {_NEITHER}')"
+        return (
+            f"CASE WHEN {self.given} IS NULL THEN {now} WHEN {self.number} IS NOT NULL THEN {number} "
+            f"WHEN {self.instant} IS NULL THEN {wrong} ELSE {instant} END"
+        )
+
+    def step(self, seqs: Sequence[int], instants: Sequence[int]) -> str:
+        """How many of some ascending loads had happened, plus one; one more than all for now.
+
+        Args:
+            seqs: Their numbers.
+            instants: When they took effect, in microseconds since 1970.
+        """
+        # Not `choose`: what is no moment is refused by the filter, and a position in a list has to be one.
+        return (
+            f"CASE WHEN {self.given} IS NULL THEN {len(seqs) + 1} WHEN {self.number} IS NOT NULL "
+            f"THEN {_step(self.number, seqs)} ELSE {_step(self.instant, instants)} END"
+        )
+
+
+def _step(value: str, bounds: Sequence[int]) -> str:
+    # Doubled and made odd, so that a value that equals a bound comes after it.
+    mine = f"(2 * least({value}, {_MOST // 4}) + 1)"
+    listed = ", ".join(str(2 * bound) for bound in bounds)
+    return f"coalesce(list_position(list_sort(list_append([{listed}]::BIGINT[], {mine})), {mine}), 1)"
 
 
 def instant_of(text: str) -> int | None:

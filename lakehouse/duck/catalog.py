@@ -8,20 +8,20 @@ has the old one open is disturbed. It needs no extension and no Python to be rea
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.core.log import Log, TableLog
+from lakehouse.core.log import Log
 from lakehouse.core.moments import microseconds
 from lakehouse.core.tag import Tag
-from lakehouse.duck.asof import TURNED, position_sql, read_tags
+from lakehouse.duck.asof import read_tags
 from lakehouse.duck.current import said_by
 from lakehouse.duck.names import literal, quote
-from lakehouse.duck.sql import state_at
 from lakehouse.duck.trouble import unreadable
+from lakehouse.duck.views import statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def build(
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
     broken: dict[tuple[str, str], IntegrityError] = {}
-    while not _built(connection, lake, logs, said, broken):
+    raw: set[tuple[str, str]] = set()
+    while not _built(connection, lake, logs, said, broken, raw):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in broken.items()}
 
@@ -95,15 +96,20 @@ def _built(
     logs: Mapping[str, Log],
     said: Mapping[str, str],
     broken: dict[tuple[str, str], IntegrityError],
+    raw: set[tuple[str, str]],
 ) -> bool:
-    """Whether all went well; if not, `broken` has one more table, which is left out the next time."""
+    """Whether all went well; if not, the next time one more table is read without its compaction.
+
+    Or it is in `broken`, and is left out.
+    """
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
-    insert_tags(connection, read_tags(lake.store)[0].values())
+    tags = read_tags(lake.store)[0]
+    insert_tags(connection, tags.values())
     for source, log in logs.items():
         _describe(connection, log)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
@@ -111,10 +117,13 @@ def _built(
             if (source, table.name) in broken:
                 continue
             try:
-                for statement in statements(source, table, locate=lake.locate):
+                found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
+                for statement in statements(log, table, found, locate=lake.locate, tags=tags):
                     connection.execute(statement)
             except duckdb.Error as error:
-                broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                if (source, table.name) in raw or found is None:
+                    broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                raw.add((source, table.name))
                 return False
     connection.execute("COMMIT")
     return True
@@ -157,25 +166,6 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
             temporary.unlink(missing_ok=True)
             Path(f"{temporary}.wal").unlink(missing_ok=True)
     return broken
-
-
-def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:
-    """The view and the macro of one table."""
-    name = f"{quote(source)}.{quote(table.name)}"
-    macro = f"{quote(source)}.{quote(table.name + '_at')}"
-    return [
-        f"CREATE VIEW {name} AS {_state(source, table, TURNED, locate=locate)}",
-        f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
-    ]
-
-
-def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str], str]) -> str:
-    position = position_sql(source, moment)
-    base = (
-        f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(source)} "
-        f'AND "table" = {literal(table.name)} AND base AND seq <= {position})'
-    )
-    return state_at(table, table.columns, locate=locate, position=position, base=base)
 
 
 def insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:

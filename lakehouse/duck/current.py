@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from lakehouse.core.layout import TAGS, log_file_seq, log_prefix
+from lakehouse.core.layout import TAGS, compactions, log_file_seq, log_prefix
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.store.local import LocalStore
 
@@ -23,6 +23,9 @@ def said_by(lake: "Lake") -> dict[str, str]:
         said["tags"] = lake.store.marks(f"{TAGS}/")
         for source in lake.sources():
             said[f"log:{source}"] = lake.store.newest(log_prefix(source), log_file_seq)
+            # Views name the files of compactions: one that came or went makes them out of date.
+            derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
+            said[f"compactions:{source}"] = ",".join(key.removeprefix(compactions(source)) for key in derived)
     return said
 
 
