@@ -60,7 +60,9 @@ def _tell(found: "Preview", *, as_json: bool) -> None:
         counts = found.counts[name]
         signs = (("+", "appeared"), ("~", "changed"), ("-", "disappeared"))
         said = " ".join(f"{sign}{counts[what]:,}" for sign, what in signs if counts.get(what))
-        click.echo(f"{found.source}.{name}: {said or 'anew'} ({now:,} rows now, {many(then, 'row')} then)")
+        click.echo(
+            f"{found.source}.{name}: {said or 'anew'} ({many(now, 'row')} now, {many(then, 'row')} then)"
+        )
     if found.cursor:
         click.echo(f"{found.source}: the state of its pipeline would go back to load {found.to}")
     if not found.rows and not found.cursor:
