@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from lakehouse.duck.names import literal
 
+_MOST = 4_000_000_000_000_000_000  # half of what a BIGINT holds: the end of time comes before it is doubled
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -76,6 +78,6 @@ class Moment:
 
 def _step(value: str, bounds: Sequence[int]) -> str:
     # Doubled and made odd, so that a value that equals a bound comes after it.
-    mine = f"(2 * {value} + 1)"
+    mine = f"(2 * least(greatest({value}, -{_MOST}), {_MOST}) + 1)"
     listed = ", ".join(f"{2 * bound}::BIGINT" for bound in bounds)
     return f"coalesce(list_position(list_sort(list_append([{listed}]::BIGINT[], {mine})), {mine}), 1)"
