@@ -82,11 +82,10 @@ def compact_table(lake: "Lake", log: Log, table: str) -> bool:
     if form is None:
         return False
     before = newest(lake.store, log, table)
-    if before is not None and before.seq >= last:
+    reading = compacted(lake, log, table, before) if before else None
+    if reading is not None and reading.usable and not reading.tail:
         return False
-    usable = (
-        before is not None and before.columns == about.columns and compacted(lake, log, table, before).usable
-    )
+    usable = reading is not None and reading.usable and reading.compaction.columns == about.columns
     with lake.reader().cursor() as duck:
         duck.execute("SET TimeZone = 'UTC'")
         writer = _Writer(lake, log, about, form, duck)

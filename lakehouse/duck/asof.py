@@ -129,7 +129,7 @@ class Moment:
 
 def _step(value: str, bounds: Sequence[int]) -> str:
     # Doubled and made odd, so that a value that equals a bound comes after it.
-    mine = f"(2 * least({value}, {_MOST // 4}) + 1)"
+    mine = f"(2 * least(greatest({value}, -{_MOST // 4}), {_MOST // 4}) + 1)"
     listed = ", ".join(str(2 * bound) for bound in bounds)
     return f"coalesce(list_position(list_sort(list_append([{listed}]::BIGINT[], {mine})), {mine}), 1)"
 

@@ -16,7 +16,7 @@ from lakehouse.core.moments import microseconds
 from lakehouse.core.types import Column, column_from_json
 from lakehouse.duck.asof import Moment
 from lakehouse.duck.names import literal, quote
-from lakehouse.duck.sql import DELETED, SEQ, scan, widened
+from lakehouse.duck.sql import DELETED, SEQ, newest_of, scan, widened
 from lakehouse.duck.versions import FOREVER, SYSTEM, Shape, inside, versions
 from lakehouse.errors import LakehouseError
 from lakehouse.store.base import Absent
@@ -117,13 +117,12 @@ class Compacted:
         names = list(dict.fromkeys((*self.key, *(c.name for c in columns))))
         wanted = [c for c in (_SEQ, *self.table.columns) if c.name in names and c.name != SEQ]
         old = self._old(wanted, moment) if wanted else old
-        same = " AND ".join(f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.{quote(k)}" for k in self.key)
-        keys = ", ".join(quote(k) for k in self.key)
+        picked, same = newest_of("_lake_t", self.key)
         return (
             f"WITH _lake_t AS ({self._newest(wanted, moment)}),\n"
-            f"_lake_n AS (SELECT {keys}, max({SEQ}) AS _lake_newest FROM _lake_t GROUP BY {keys})\n"
+            f"_lake_n AS (SELECT {picked} FROM _lake_t GROUP BY ALL)\n"
             f"SELECT {listed} FROM ({old}) AS _lake_v WHERE NOT EXISTS (SELECT 1 FROM _lake_n WHERE {same})\n"
-            f"UNION ALL\nSELECT {listed} FROM _lake_t AS _lake_v JOIN _lake_n ON _lake_v.{SEQ} = _lake_n._lake_newest AND {same} "
+            f"UNION ALL\nSELECT {listed} FROM _lake_t AS _lake_v JOIN _lake_n ON _lake_v.{SEQ} = _lake_n.newest AND {same} "
             f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
         )
 

@@ -160,15 +160,25 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
     """
     if not key:
         return f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}"
-    same = " AND ".join(f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.{quote(k)}" for k in key)
-    keys = ", ".join(f"_lake_v.{quote(k)}" for k in key)
+    picked, same = newest_of("_lake_v", key)
     return (
         f"WITH _lake_v AS ({rows}),\n"
-        f"_lake_n AS (SELECT {keys}, max({SEQ}) AS _lake_newest FROM _lake_v WHERE {where} GROUP BY {keys})\n"
+        f"_lake_n AS (SELECT {picked} FROM _lake_v WHERE {where} GROUP BY ALL)\n"
         f"SELECT {_picked(columns)} FROM _lake_v JOIN _lake_n "
-        f"ON _lake_v.{SEQ} = _lake_n._lake_newest AND {same}\n"
+        f"ON _lake_v.{SEQ} = _lake_n.newest AND {same}\n"
         f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
     )
+
+
+def newest_of(rows: str, key: Sequence[str]) -> tuple[str, str]:
+    """What to select of some rows to get the newest load of each key, called `_lake_n`; and what joins it.
+
+    Key columns are called k0, k1, … there, so that none has the name of the load's number; and are
+    qualified, since in a macro a bare name that is its parameter's would mean the parameter.
+    """
+    picked = [f"{rows}.{quote(k)} AS k{at}" for at, k in enumerate(key)]
+    same = [f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.k{at}" for at, k in enumerate(key)]
+    return f"{', '.join(picked)}, max({rows}.{SEQ}) AS newest", " AND ".join(same)
 
 
 def _picked(columns: Sequence[Column]) -> str:

@@ -210,12 +210,21 @@ def diff(before: str, after: str, shape: Shape) -> str:
     columns = [quote(c.name) for c in shape.columns]
     if not shape.key or shape.grouped:
         names = outside(("change", "n"), shape.columns)
-        listed = "".join(f", {name}" for name in columns)
-        grouped = f" GROUP BY {listed[2:]}" if listed else ""
+        # Qualified, and renamed: in a macro, a bare name that is its parameter's would mean the parameter.
+        data = "".join(f", _lake_d.{name} AS c{at}" for at, name in enumerate(columns))
+        named = "".join(f", c{at} AS {name}" for at, name in enumerate(columns))
+        compared = [f"c{at}" for at, c in enumerate(shape.columns) if c.name not in shape.volatile]
+        items = "".join(
+            f", c{at}"
+            if f"c{at}" in compared
+            else f", CASE WHEN sum(_lake_n) > 0 THEN arg_max(c{at}, _lake_n) ELSE arg_min(c{at}, _lake_n) END AS c{at}"
+            for at in range(len(columns))
+        )
+        grouped = f" GROUP BY {', '.join(compared)}" if compared else ""
         return (
-            f"SELECT CASE WHEN n > 0 THEN 'appeared' ELSE 'disappeared' END AS {names[0]}, n AS {names[1]}{listed} "
-            f"FROM (SELECT sum(_lake_n)::BIGINT AS n{listed} FROM (SELECT 1 AS _lake_n{listed} FROM ({after}) "
-            f"UNION ALL SELECT -1 AS _lake_n{listed} FROM ({before})){grouped} HAVING sum(_lake_n) <> 0)"
+            f"SELECT CASE WHEN n > 0 THEN 'appeared' ELSE 'disappeared' END AS {names[0]}, n AS {names[1]}{named} "
+            f"FROM (SELECT sum(_lake_n)::BIGINT AS n{items} FROM (SELECT 1 AS _lake_n{data} FROM ({after}) AS _lake_d "
+            f"UNION ALL SELECT -1 AS _lake_n{data} FROM ({before}) AS _lake_d){grouped} HAVING sum(_lake_n) <> 0)"
         )
     names = outside(("change", "changed_columns", "before"), shape.columns)
     same = " AND ".join(f"a.{quote(k)} IS NOT DISTINCT FROM b.{quote(k)}" for k in shape.key)

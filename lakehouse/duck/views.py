@@ -87,7 +87,7 @@ class _Readable:
     def diff(self, one: str, two: str) -> str:
         """A SELECT of what changed between two moments."""
         columns = self.table.columns
-        form = shape(self.table) or Shape(columns=columns, key=())
+        form = shape(self.table) or Shape(columns=columns, key=(), volatile=self.table.last.volatile)
         if form.key and not form.grouped:
             columns = (Column(name=SEQ, type="int64"), *columns)
         return diff(self.state(one, columns), self.state(two, columns), form)
