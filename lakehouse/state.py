@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from lakehouse.core.log import TableLog
 from lakehouse.core.types import Column
+from lakehouse.duck.compacted import Compacted
 from lakehouse.duck.names import quote
-from lakehouse.duck.sql import KeptState, duck_type, state_now
+from lakehouse.duck.sql import duck_type, state_now
 from lakehouse.parquet.arrow import from_duck, physical
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class State:
         table: The table's log; None before its first load.
         connection: Gives a DuckDB connection that can open the table's parts.
         locate: From the key of a part to what DuckDB opens.
-        kept: A derived file to start from, instead of from the first part.
+        compacted: The table with its compaction, to start from instead of from the first part.
     """
 
     def __init__(
@@ -30,10 +31,10 @@ class State:
         table: TableLog | None,
         connection: "Callable[[], duckdb.DuckDBPyConnection]",
         locate: Callable[[str], str],
-        kept: KeptState | None = None,
+        compacted: Compacted | None = None,
     ) -> None:
         self.table = table
-        self.kept = kept
+        self.compacted = compacted
         self._connection = connection
         self._locate = locate
 
@@ -69,7 +70,9 @@ class State:
         if self.table is None:
             names = ", ".join(f"NULL::{duck_type(c.type)} AS {quote(c.name)}" for c in columns)
             return f"SELECT {names} WHERE false"
-        return state_now(self.table, columns, locate=self._locate, kept=self.kept)
+        if self.compacted is not None:
+            return self.compacted.state(columns, None)
+        return state_now(self.table, columns, locate=self._locate)
 
     def fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
         """The result of a query over the state and some Arrow tables, in the format's types."""

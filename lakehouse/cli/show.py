@@ -88,7 +88,7 @@ def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
     print_table(
         ["column", "type", "first load", "last load", "types over time"],
         [
-            (c["name"], _short(_type(c["type"])), c["first_seq"], c["last_seq"], _changes(c["types"]))
+            (c["name"], _short(type_text(c["type"])), c["first_seq"], c["last_seq"], _changes(c["types"]))
             for c in found["columns"]
         ],
         right=("first load", "last load"),
@@ -115,7 +115,7 @@ def story(commit: "Commit") -> str:
     """What a load changed, in a few words."""
     if commit.failure is not None:
         return commit.failure
-    pieces = []
+    pieces = [] if commit.reverts_to is None else [f"reverted to load {commit.reverts_to}"]
     for name, change in commit.tables.items():
         signs = (
             ("+", change.counts.get("appeared", 0) + change.counts.get("appended", 0)),
@@ -166,12 +166,13 @@ def _columns(table: "TableLog") -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _type(kind: Any) -> str:
+def type_text(kind: Any) -> str:
+    """A type of the format, for people."""
     if isinstance(kind, str):
         return kind
     if "list" in kind:
-        return f"list<{_type(kind['list'])}>"
-    return f"struct<{', '.join(f'{n}: {_type(t)}' for n, t in kind['struct'].items())}>"
+        return f"list<{type_text(kind['list'])}>"
+    return f"struct<{', '.join(f'{n}: {type_text(t)}' for n, t in kind['struct'].items())}>"
 
 
 def _short(text: str, most: int = 60) -> str:
@@ -180,5 +181,7 @@ def _short(text: str, most: int = 60) -> str:
 
 def _changes(types: list[dict[str, Any]]) -> str:
     return (
-        ", ".join(f"{_short(_type(t['type']))} from {t['from_seq']}" for t in types) if len(types) > 1 else ""
+        ", ".join(f"{_short(type_text(t['type']))} from {t['from_seq']}" for t in types)
+        if len(types) > 1
+        else ""
     )

@@ -111,6 +111,8 @@ class Commit:
         failure: Why this observation yielded no data; None for a load.
         packs: By table, parts that from here on stand for those of earlier loads. Such a commit is
             no load: it has no tables, and is observed when the commit before it was.
+        reverts_to: The load whose state this one restores; 0 for that before the first, None for a
+            load like any other.
         retention: What a retention let go: `policy`, and `expired`, the ranges `[first, last]` of
             positions that are no as-ofs any more.
         digest: Digest of this commit's own line; empty before it is written.
@@ -133,6 +135,7 @@ class Commit:
     discarded: JSON = field(default_factory=dict)
     packs: Mapping[str, tuple[Pack, ...]] = field(default_factory=dict)
     retention: JSON = field(default_factory=dict)
+    reverts_to: int | None = None
     digest: str = ""
     record: JSON = field(default_factory=dict)
 
@@ -164,12 +167,16 @@ def to_record(commit: Commit) -> JSON:
     optional = {
         "failure": commit.failure,
         "responses": list(commit.responses),
-        "pipeline": commit.pipeline,
         "discarded": commit.discarded,
         "packs": {name: [pack_record(p) for p in packs] for name, packs in commit.packs.items()},
         "retention": commit.retention,
     }
-    return record | {name: value for name, value in optional.items() if value}
+    said = {"reverts_to": commit.reverts_to, "pipeline": commit.pipeline}
+    return (
+        record
+        | {name: value for name, value in optional.items() if value}
+        | {name: value for name, value in said.items() if value is not None}
+    )
 
 
 def lines(commits: Sequence[Commit], *, prev: str) -> bytes:
@@ -395,9 +402,17 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
             for name, packs in record.get("packs", {}).items()
         },
         retention=record.get("retention", {}),
+        reverts_to=_reverts_to(record.get("reverts_to"), seq),
         digest=digest_of(line),
         record={name: value for name, value in record.items() if name != "_tables"},
     )
+
+
+def _reverts_to(load: object, seq: int) -> int | None:
+    if load is None or (isinstance(load, int) and 0 <= load < seq):
+        return load
+    msg = f"reverts_to is {load!r}"
+    raise ValueError(msg)
 
 
 def pack_of(record: JSON, *, key: str, within: str) -> Pack:

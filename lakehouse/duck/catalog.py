@@ -11,17 +11,21 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from lakehouse.core.log import Log, TableLog
-from lakehouse.duck.current import LOG, VIEW, End, ends_of, read_about, read_ends, said_by
-from lakehouse.duck.names import AS_OF, literal, quote
-from lakehouse.duck.sql import state_at
+from lakehouse.core.moments import microseconds
+from lakehouse.core.tag import Tag
+from lakehouse.duck.asof import read_tags
+from lakehouse.duck.compacted import Compacted
+from lakehouse.duck.current import COMPACTED, LOG, TAGGED, VIEW, End, ends_of, read_about, read_ends, said_by
+from lakehouse.duck.names import literal, quote
 from lakehouse.duck.trouble import unreadable
+from lakehouse.duck.views import statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ CREATE TABLE tables (
 CREATE TABLE columns (
     source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
 );
+CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
 """
 
 _INSERTS = {
@@ -59,6 +64,9 @@ _INSERTS = {
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
 }
+
+_INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
+_TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
 
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
@@ -81,7 +89,8 @@ def build(
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
     broken: dict[tuple[str, str], IntegrityError] = {}
-    while not _built(connection, lake, logs, said, broken):
+    raw: set[tuple[str, str]] = set()
+    while not _built(connection, lake, logs, said, broken, raw):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in broken.items()}
 
@@ -92,14 +101,20 @@ def _built(
     logs: Mapping[str, Log],
     said: Mapping[str, str],
     broken: dict[tuple[str, str], IntegrityError],
+    raw: set[tuple[str, str]],
 ) -> bool:
-    """Whether all went well; if not, `broken` has one more table, which is left out the next time."""
+    """Whether all went well; if not, the next time one more table is read without its compaction.
+
+    Or it is in `broken`, and is left out.
+    """
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+    tags = read_tags(lake.store)[0]
+    _insert_tags(connection, tags.values())
     for source, log in logs.items():
         if (source, "") in broken:
             continue
@@ -112,26 +127,37 @@ def _built(
         for table in log.tables.values():
             if (source, table.name) in broken:
                 continue
+            found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
             try:
-                _define(connection, lake, source, table)
+                _define(connection, lake, log, table, found, tags)
             except duckdb.Error as error:
-                broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                if found is None:
+                    broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                raw.add((source, table.name))
                 return False
     connection.execute("COMMIT")
     return True
 
 
 def _define(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", source: str, table: TableLog, before: str = ""
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    log: Log,
+    table: TableLog,
+    compacted: Compacted | None,
+    tags: Mapping[str, Tag],
+    *,
+    before: str = "",
 ) -> None:
-    """Make a table's view and macro, unless their SQL is what it was, as its digest says."""
-    wanted = [_again(statement) for statement in statements(source, table, locate=lake.locate)]
+    """Make a table's views and macros, unless their SQL is what it was, as its digest says."""
+    made = statements(log, table, compacted, locate=lake.locate, tags=tags)
+    wanted = [_again(statement) for statement in made]
     digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     if digest == before:
         return
     for statement in wanted:
         connection.execute(statement)
-    name = f"{VIEW}{source}.{table.name}"
+    name = f"{VIEW}{log.source}.{table.name}"
     connection.execute("DELETE FROM about WHERE name = ?", [name])
     connection.execute("INSERT INTO about VALUES (?, ?)", [name, digest])
 
@@ -213,8 +239,11 @@ def _brought_up_to_date(
         with _filling(temporary) as connection:
             ends = _ends_if_same(connection, logs, said)
             connection.execute("BEGIN")
+            tags = read_tags(lake.store)[0]
+            connection.execute("DELETE FROM tags")
+            _insert_tags(connection, tags.values())
             for source, log in logs.items():
-                _add(connection, lake, log, ends[source][0] if source in ends else 0)
+                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags)
             connection.execute(f"DELETE FROM about WHERE NOT starts_with(name, {literal(VIEW)})")
             connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
             _check_sum(connection, logs)
@@ -230,8 +259,8 @@ def _ends_if_same(
     """How the logs ended that a catalog was made from. Raises ValueError if they were others."""
     about = read_about(connection)
     ends = read_ends(about)
-    of_logs = {f"{LOG}{source}" for source in logs}
-    if any(about.get(name) != value for name, value in said.items() if name not in of_logs):
+    change = {TAGGED, *(f"{kind}{source}" for source in logs for kind in (LOG, COMPACTED))}
+    if any(about.get(name) != value for name, value in said.items() if name not in change):
         raise ValueError("of another lake, or of another version")
     if not ends.keys() <= logs.keys() or not all(_begins(logs[name], end) for name, end in ends.items()):
         raise ValueError("of other logs")
@@ -244,7 +273,9 @@ def _begins(log: Log, end: End) -> bool:
     return seq <= log.head and (not seq or digest.startswith(log.digest_at(seq)))
 
 
-def _add(connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int) -> None:
+def _add(
+    connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int, tags: Mapping[str, Tag]
+) -> None:
     """Add to a catalog what a log says beyond a commit."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(log.source)}")
     _describe(connection, log, known)
@@ -252,7 +283,8 @@ def _add(connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: i
     views = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
     before = dict(connection.execute(views, [len(begin) + 1, begin]).fetchall())
     for table in log.tables.values():
-        _define(connection, lake, log.source, table, before.get(table.name, ""))
+        found = with_compaction(lake, log, table.name)
+        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""))
 
 
 def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -> None:
@@ -266,55 +298,18 @@ def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -
         raise ValueError("has other rows")
 
 
-def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:
-    """The view and the macro of one table."""
-    name = f"{quote(source)}.{quote(table.name)}"
-    macro = f"{quote(source)}.{quote(table.name + '_at')}"
-    variable = f"getvariable({literal(AS_OF)})"
-    return [
-        f"CREATE VIEW {name} AS {_state(source, table, variable, locate=locate)}",
-        f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
+def _insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:
+    """Fill the table of tags; one whose file cannot be read is named by no query, and left to `verify`."""
+    rows = [
+        (tag.name, source, seq, microseconds(tag.created_at), tag.note)
+        for tag in tags
+        for source, seq in tag.positions.items()
     ]
-
-
-def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str], str]) -> str:
-    position = position_sql(source, moment)
-    base = (
-        f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(source)} "
-        f'AND "table" = {literal(table.name)} AND base AND seq <= {position})'
-    )
-    return state_at(table, table.columns, locate=locate, position=position, base=base)
-
-
-def position_sql(source: str, moment: str) -> str:
-    """SQL for the newest sequence number that a moment sees.
-
-    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
-    either, the number of a load, or NULL for now. Anything else is an error that says so.
-    """
-    text = f"{moment}::VARCHAR"
-    # DuckDB 2 leaves a zone out of account where text becomes a TIMESTAMP; DuckDB 1 did not.
-    zoned = f"regexp_matches({text}, ':[0-9][0-9].*([A-Za-z_]|[+-][0-9][0-9:]*)\\s*$')"
-    instant = (
-        f"CASE WHEN {zoned} THEN epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)) "
-        f"ELSE epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
-    )
-    digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
-    number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
-    return (
-        f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
-        f"WHEN {moment} IS NULL THEN true "
-        f"WHEN {number} IS NOT NULL THEN seq <= {number} "
-        f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
-        f"ELSE error('as of ' || {text} || ': is neither an instant (2026-11-01T12:00:00Z) "
-        f"nor the number of a load') END)"
-    )
+    _insert(connection, "tags", _TAGS.split(), rows)
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, log: Log, known: int = 0) -> None:
     """Fill the tables about the lake; if the first so many commits are known, with what they lack."""
-    from lakehouse.core.moments import microseconds
-
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
     files = _known_files(connection, log) if known else {}
     for name in ("tables", "columns") if known else ():
@@ -379,7 +374,6 @@ def _insert(
         return
     columns = [list(column) for column in zip(*rows, strict=True)]
     items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
-    if table == "loads":
-        for at in (4, 5, 6):  # microseconds since 1970, to instants
-            items[at] = f"make_timestamptz({items[at]})"
+    for at in _INSTANTS.get(table, ()):
+        items[at] = f"make_timestamptz({items[at]})"
     connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)

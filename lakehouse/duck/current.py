@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.core.layout import log_key
+from lakehouse.core.layout import TAGS, compactions, log_key
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.store.local import LocalStore
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 LOG, VIEW = "log:", "view:"  # what names in `about` begin with: the end of a log; digest of a table's SQL
+TAGGED, COMPACTED = "tags", "compactions:"  # the same for what is there beside the logs
 
 End = tuple[int, str, str]  # of a log: its last commit, the digest of that, and the file that holds it
 
@@ -37,7 +38,11 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
     """
     said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": CATALOG_VERSION}
     if isinstance(lake.store, LocalStore):
+        said[TAGGED] = lake.store.marks(f"{TAGS}/")
         for source in lake.sources():
+            # Views name the files of compactions: one that came or went makes them out of date.
+            derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
+            said[COMPACTED + source] = ",".join(key.removeprefix(compactions(source)) for key in derived)
             end = ends.get(source)
             said[LOG + source] = json.dumps([*end, lake.store.stamp(end[2])] if end else None)
     return said

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from lakehouse.duck import current
+from lakehouse.duck.asof import check_as_of
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
@@ -47,7 +48,7 @@ class Session:
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
-            _check_as_of(connection, moment)
+            check_as_of(connection, lake.store, moment)
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -70,25 +71,6 @@ class Session:
     def checked(self, sql: str) -> str:
         """The text of the one query that the SQL consists of. Raises QueryError if it is not one."""
         return check_is_query(self.connection, sql)
-
-
-def _check_as_of(connection: duckdb.DuckDBPyConnection, moment: str) -> None:
-    """Refuse a moment that no query could be turned to. Raises QueryError."""
-    newest, instant = connection.execute(
-        "SELECT max(seq), TRY_CAST($1 AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST($1 AS TIMESTAMP) IS NOT NULL "
-        "FROM lakehouse.main.loads",
-        [moment],
-    ).fetchall()[0]
-    if moment.strip().isdigit():
-        if newest is not None and int(moment) > newest:
-            raise QueryError(
-                f"as of load {moment}: the longest log ends at {newest}", hint="See: lakehouse log"
-            )
-    elif not instant:
-        raise QueryError(
-            f"as of {moment}: is neither an instant nor the number of a load",
-            hint="Such as 2026-11-01, 2026-11-01T12:00:00Z (UTC if it has no zone), or 42.",
-        )
 
 
 def _build(

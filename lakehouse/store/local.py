@@ -114,6 +114,15 @@ class LocalStore:
             return ""
         return f"{about.st_size}:{about.st_mtime_ns}"
 
+    def marks(self, prefix: str) -> str:
+        """Names, sizes and times of the files of a folder: they change when one of them does."""
+        found = []
+        for name in sorted(n for n in self._names(prefix) if not n.startswith(_TEMPORARY)):
+            with contextlib.suppress(Absent), _reading(self.root / prefix / name, prefix + name):
+                about = os.lstat(self.root / prefix / name)
+                found.append(f"{name}:{about.st_size}:{about.st_mtime_ns}")
+        return "/".join(found)
+
     def folders(self, *, holding: str) -> Sequence[str]:
         """Names of the folders at the top that hold a folder of a name, sorted."""
         return [name for name in sorted(self._names("")) if os.path.isdir(self.root / name / holding)]

@@ -3,7 +3,7 @@
 Absolute times mean nothing across machines; each line gives ours, the peer's, and ours divided by
 the peer's (below 1 is faster or smaller). Rounds alternate between the two, and medians are shown.
 
-    python tests/bench/run.py [import|bulk|commit|start|scale …] [--short]
+    python tests/bench/run.py [import|bulk|commit|start|scale|travel …] [--short]
 """
 
 import argparse
@@ -162,13 +162,17 @@ def bench_scale(folder: Path, *, short: bool) -> None:
     scale.main(folder / "scale", short=short)
 
 
+def bench_time_travel(folder: Path, *, short: bool) -> None:
+    """As-of and now, on three histories, against the limit and against peers."""
+    from travel import bench_travel
+
+    bench_travel(folder, short=short)
+
+
 PARTS = {
-    "import": bench_import,
-    "bulk": bench_bulk,
-    "commit": bench_commit,
-    "start": bench_start,
-    "scale": bench_scale,
-}
+    "import": bench_import, "bulk": bench_bulk, "commit": bench_commit, "start": bench_start,
+    "travel": bench_time_travel, "scale": bench_scale,
+}  # fmt: skip
 
 
 def _open_and_commit(folder: Path, rows: object) -> None:
