@@ -139,6 +139,7 @@ class Log:
         digest: Digest of the newest commit: it stands for the whole history up to it.
         effective_at: When the newest state holds from; None for an empty log.
         pipeline: The newest pipeline state that a commit holds.
+        piped: Numbers of the commits that hold a pipeline state.
         expired: The newest commit with which a retention let rows go; 0 without one.
         reach: The log files that it was read from.
         mark: The newest summary of it that is kept.
@@ -149,6 +150,7 @@ class Log:
     digest: str = GENESIS
     effective_at: datetime | None = None
     pipeline: dict[str, Any] | None = None
+    piped: Chronicle[int] = field(default_factory=Chronicle)
     expired: int = 0
     reach: Reach = field(default_factory=Reach)
     mark: Mark = field(default_factory=Mark)
@@ -244,6 +246,7 @@ class Log:
             digest=more[-1].digest,
             effective_at=more[-1].effective_at,
             pipeline=next((c.pipeline for c in reversed(more) if c.pipeline is not None), self.pipeline),
+            piped=self.piped.extended(c.seq for c in more if c.pipeline is not None),
             expired=next((c.seq for c in reversed(more) if c.retention), self.expired),
             reach=self.reach.further(key, size_bytes),
             _tables=tables,

@@ -133,7 +133,7 @@ class Writer:
 
 def questions(whole: Log) -> Iterator[tuple[str, Callable[[Log], Any]]]:
     """All that a log can be asked."""
-    for name in ("source", "head", "digest", "effective_at", "pipeline", "expired", "reach"):
+    for name in ("source", "head", "digest", "effective_at", "pipeline", "piped", "expired", "reach"):
         yield name, lambda log, name=name: getattr(log, name)
     yield "commits", lambda log: tuple(log.commits)
     yield "commits backwards", lambda log: tuple(reversed(log.commits))
