@@ -29,7 +29,6 @@ from lakehouse.duck.compacted import (
     Compaction,
     Epoch,
     compacted,
-    expired,
     newest,
     prefix,
     shape,
@@ -246,7 +245,7 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
     about = _fields(found) | {
         "version": VERSION,
         "commit": digest,
-        "expired": expired(log),
+        "expired": log.expired,
         "columns": [column.to_json() for column in found.columns],
         "epochs": [asdict(epoch) for epoch in found.epochs],
     }

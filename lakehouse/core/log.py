@@ -47,6 +47,7 @@ class TableLog:
         first_seq: The first load that touched it.
         widths: `(seq, columns)`: from which load on the columns of the history until then were these.
         met_rows: Whether there ever were rows in it.
+        met_groups: Whether a load ever came without a primary key.
         stored: How many loads of the current era added rows.
         content: Content digest of what the first of these added.
         may_repeat: Whether several rows may have one key now: groups of a merge key, or rows from
@@ -62,6 +63,7 @@ class TableLog:
     first_seq: int
     widths: tuple[tuple[int, tuple[Column, ...]], ...]
     met_rows: bool = False
+    met_groups: bool = False
     stored: int = 0
     content: str = ""
     may_repeat: bool = False
@@ -137,6 +139,7 @@ class Log:
         digest: Digest of the newest commit: it stands for the whole history up to it.
         effective_at: When the newest state holds from; None for an empty log.
         pipeline: The newest pipeline state that a commit holds.
+        expired: The newest commit with which a retention let rows go; 0 without one.
         reach: The log files that it was read from.
         mark: The newest summary of it that is kept.
     """
@@ -146,6 +149,7 @@ class Log:
     digest: str = GENESIS
     effective_at: datetime | None = None
     pipeline: dict[str, Any] | None = None
+    expired: int = 0
     reach: Reach = field(default_factory=Reach)
     mark: Mark = field(default_factory=Mark)
     _tables: dict[str, TableLog] = field(default_factory=dict, repr=False)
@@ -240,6 +244,7 @@ class Log:
             digest=more[-1].digest,
             effective_at=more[-1].effective_at,
             pipeline=next((c.pipeline for c in reversed(more) if c.pipeline is not None), self.pipeline),
+            expired=next((c.seq for c in reversed(more) if c.retention), self.expired),
             reach=self.reach.further(key, size_bytes),
             _tables=tables,
             _ids=ids,
@@ -293,8 +298,9 @@ def _table_after(before: TableLog | None, name: str, more: Sequence[News]) -> Ta
     last = before.last if before else None
     keys = list(before.keys) if before else []
     widths = list(before.widths) if before else []
-    met, stored = (before.met_rows, before.stored) if before else (False, 0)
-    content, may_repeat = (before.content, before.may_repeat) if before else ("", False)
+    met_rows, met_groups = (before.met_rows, before.met_groups) if before else (False, False)
+    stored, content = (before.stored, before.content) if before else (0, "")
+    may_repeat = before.may_repeat if before else False
     eras: list[Era] = []
     changes: list[tuple[int, TableChange]] = []
     for seq, news in more:
@@ -311,7 +317,8 @@ def _table_after(before: TableLog | None, name: str, more: Sequence[News]) -> Ta
                 widths.append((seq, columns))
         if news.content:
             stored, content = stored + 1, content or news.content
-        met = met or bool(news.counts.get("rows"))
+        met_rows = met_rows or bool(news.counts.get("rows"))
+        met_groups = met_groups or not news.primary_key
         may_repeat |= not news.primary_key or (news.base and news.disposition == "merge")
         last = news
         changes.append((seq, news))
@@ -323,7 +330,8 @@ def _table_after(before: TableLog | None, name: str, more: Sequence[News]) -> Ta
         keys=tuple(keys),
         first_seq=before.first_seq if before else changes[0][0],
         widths=tuple(widths),
-        met_rows=met,
+        met_rows=met_rows,
+        met_groups=met_groups,
         stored=stored,
         content=content,
         may_repeat=may_repeat,

@@ -22,7 +22,7 @@ from lakehouse.core.log import Era, Log, Past, TableLog, news_of
 from lakehouse.core.past import Chronicle, Later, Mark, Reach, Segment
 from lakehouse.core.types import Column, column_from_json
 
-VERSION = 1  # of a summary; one of another version is not used
+VERSION = 2  # of a summary; one of another version is not used
 KINDS = ("ids", "digests", "parts")
 RECENT = 64  # parts and eras of each table that a summary itself has
 _DIGEST_BYTES = 8
@@ -54,6 +54,7 @@ def summary_of(log: Log, segments: Sequence[Segment]) -> bytes:
         "digest": log.digest,
         "effective_at": None if log.effective_at is None else moments.render(log.effective_at),
         "pipeline": log.pipeline,
+        "expired": log.expired,
         "reach": [log.reach.files, log.reach.size_bytes, log.reach.key, log.reach.last_bytes],
         "segments": [[s.first, s.last, dict(s.keys)] for s in segments],
         "tables": [_table_json(table, schemas, log.source) for table in log.tables.values()],
@@ -91,6 +92,7 @@ def log_of(content: bytes, *, key: str, source: str, past: Callable[[Mark, str],
         digest=record["digest"],
         effective_at=moments.parse(record["effective_at"]) if record["effective_at"] else None,
         pipeline=record["pipeline"],
+        expired=record["expired"],
         reach=Reach(files=files, size_bytes=size_bytes, key=last_key, last_bytes=last_bytes),
         mark=mark,
         _tables={table.name: table for table in tables},
@@ -114,7 +116,8 @@ def _table_json(table: TableLog, schemas: "_Schemas", source: str) -> JSON:
         "keys": [list(key) for key in table.keys],
         "first_seq": table.first_seq,
         "widths": [[seq, schemas.index(columns)] for seq, columns in table.widths],
-        "era": [table.stored, table.content, table.may_repeat, table.met_rows],
+        "era": [table.stored, table.content, table.may_repeat],
+        "met": [table.met_rows, table.met_groups],
         "parts": [_file_json(file, schemas, within) for file in files],
         "since": since,
         "revised": held.revised is None or bool(held.revised),
@@ -128,7 +131,8 @@ def _table_of(
     within = f"{source}/{name}/"
     changes, last_seq, last = record["changes"]
     eras, newest = record["eras"]
-    stored, content, may_repeat, met_rows = record["era"]
+    stored, content, may_repeat = record["era"]
+    met_rows, met_groups = record["met"]
     columns = schemas[last["schema"]]
     change = replace(change_of(last | {"schema": []}, key=key, within=within), columns=columns)
     files = [_file_of(file, schemas, key, within) for file in record["parts"]]
@@ -147,6 +151,7 @@ def _table_of(
         first_seq=record["first_seq"],
         widths=widths,
         met_rows=met_rows,
+        met_groups=met_groups,
         stored=stored,
         content=content,
         may_repeat=may_repeat,

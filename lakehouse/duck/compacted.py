@@ -234,7 +234,7 @@ def shape(table: TableLog) -> Shape | None:
         key=table.eras[-1].key,
         volatile=table.last.volatile,
         bases=tuple(era.first for era in table.eras[1:]) if several else (),
-        grouped=any(not c.primary_key for _, c in table.changes) if several else table.may_repeat,
+        grouped=table.met_groups if several else table.may_repeat,
     )
 
 
@@ -252,7 +252,7 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
                 found["version"] == VERSION
                 and found["seq"] <= log.head
                 and found["commit"] == log.digest_at(found["seq"])[:16]
-                and found["expired"] == expired(log)
+                and found["expired"] == log.expired  # one from before it has rows that are gone
             ):
                 return Compaction(
                     seq=found["seq"],
@@ -285,11 +285,6 @@ def compacted(lake: "Lake", log: Log, table: str, compaction: Compaction) -> Com
         if change.parts or change.base
     ]
     return Compacted(table=about, compaction=compaction, newer=newer, locate=lake.locate)
-
-
-def expired(log: Log) -> int:
-    """The newest commit with which a retention let rows go: a compaction from before it has them still."""
-    return next((c.seq for c in reversed(log.commits) if c.retention), 0)
 
 
 def prefix(source: str, table: str) -> str:

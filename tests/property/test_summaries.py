@@ -75,7 +75,9 @@ class Writer:
         what = rng.random()
         if what < 0.1:
             return replace(plain, failure="404")
-        if what < 0.2 and not shared:
+        if what < 0.12:
+            return replace(plain, retention={"policy": {}})
+        if what < 0.22 and not shared:
             return replace(plain, packs=self._packs())
         names = [name for name in TABLES if rng.random() < 0.6]
         return replace(plain, tables={name: self._change(name, seq, first, shared) for name in names})
@@ -131,7 +133,7 @@ class Writer:
 
 def questions(whole: Log) -> Iterator[tuple[str, Callable[[Log], Any]]]:
     """All that a log can be asked."""
-    for name in ("source", "head", "digest", "effective_at", "pipeline", "reach"):
+    for name in ("source", "head", "digest", "effective_at", "pipeline", "expired", "reach"):
         yield name, lambda log, name=name: getattr(log, name)
     yield "commits", lambda log: tuple(log.commits)
     yield "commits backwards", lambda log: tuple(reversed(log.commits))
@@ -145,7 +147,7 @@ def questions(whole: Log) -> Iterator[tuple[str, Callable[[Log], Any]]]:
         yield f"commit {seq}", lambda log, seq=seq: (log.commits[seq - 1], log.commits[seq - 1 :])
     for name in whole.tables:
         for about in (
-            "name", "changes", "columns", "eras", "keys", "first_seq", "last_seq", "widths", "met_rows", "stored",
+            "name", "changes", "columns", "eras", "keys", "first_seq", "last_seq", "widths", "met_rows", "met_groups", "stored",
             "content", "may_repeat", "last", "files", "revised",
         ):  # fmt: skip
             yield f"{name}.{about}", lambda log, name=name, about=about: getattr(log.tables[name], about)
@@ -327,7 +329,7 @@ def test_damage_to_what_is_derived_changes_nothing(how: str, kind: str, lake: La
 
 
 def test_a_summary_of_another_version_is_not_used(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "VERSION", 2)
+    monkeypatch.setattr(summary, "VERSION", 99)
     assert replay(lake.store, "s").commits.skip == 0
     assert replay(lake.store, "s").commits.skip > 0, "one of this version took its place"
 
