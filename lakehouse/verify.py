@@ -4,7 +4,6 @@ Nothing derived is used or trusted. Each finding is an error of its own kind; fi
 names are reported apart, as they are invisible to every reader.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from lakehouse.core import layout
 from lakehouse.core.log import File, Log
 from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, NotFoundError
 from lakehouse.parquet.check import check_part
-from lakehouse.parquet.part import SEQ
 from lakehouse.replay import replay
 
 if TYPE_CHECKING:
@@ -138,36 +136,23 @@ def _parts(log: Log) -> dict[str, _Named]:
 
 def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
     check_part(lake.store, named.file, named_by=named.by)
-    return _digests(lake, path, named, f"named by {named.by}")
+    return _digests(lake, path, named)
 
 
-def _digests(lake: "Lake", path: str, named: _Named, by: str) -> dict[int, str]:
+def _digests(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
     """The content digests of the rows of each load that a part holds, as they lie there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from lakehouse.parquet.contents import contents
 
-    from lakehouse.parquet.digest import combine, row_hashes
-
-    try:
-        table = pq.read_table(io.BytesIO(lake.store.get(path)))
-        seqs = table[SEQ].to_numpy()
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise DamagedPartError(
-            f"{path}: is no part of a lake ({error}); it is {by}",
-            path=path,
-            hint="It was committed so, by something else than lakehouse.",
-        ) from error
-    hashes = row_hashes(table.drop_columns([SEQ]))
-    found = {}
-    for seq, rows in named.rows.items():
-        mine = hashes[seqs == seq]
-        if len(mine) != rows:
+    found = contents(lake.store.get(path), path=path, named_by=named.by)
+    for seq in {**named.rows, **found}:
+        have, want = int(found.get(seq, "0:").partition(":")[0]), named.rows.get(seq, 0)
+        if have != want:
             raise DamagedPartError(
-                f"{path}: holds {len(mine)} rows of load {seq}, not the {rows} that were committed; it is {by}",
+                f"{path}: holds {have} rows of load {seq}, not the {want} that were committed; "
+                f"it is named by {named.by}",
                 path=path,
                 hint="Restore this file from a mirror or backup.",
             )
-        found[seq] = combine(mine)
     return found
 
 
