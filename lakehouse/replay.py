@@ -7,15 +7,17 @@ all of them, and `verify` does not use it.
 
 import contextlib
 
+from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, GapError, IntegrityError, LakehouseError
+from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityError, LakehouseError
 from lakehouse.store.base import Absent, Store
 
 CHECKPOINT_AFTER = 64  # log files read one by one before they are worth a checkpoint
 
 _File = tuple[int, str, int]  # first sequence number, key, size in bytes
+_ATTEMPTS = 10  # files that were listed and then packed and pruned, this often in a row
 
 
 def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
@@ -29,18 +31,29 @@ def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
     Raises:
         IntegrityError: A file is torn, missing, altered, or of a newer format.
     """
-    found = ((layout.log_file_seq(entry.key), entry) for entry in store.list(layout.log_prefix(source)))
-    files = sorted((seq, entry.key, entry.size_bytes) for seq, entry in found if seq)
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(Absent):  # a file was packed and pruned since the listing
+            return _replayed(store, source, checkpoint=checkpoint)
+    msg = f"{source}: its log files went away while they were read, {_ATTEMPTS} times"
+    raise ContentionError(msg, hint="Run it again when no `lakehouse prune` runs.")
+
+
+def _replayed(store: Store, source: str, *, checkpoint: bool) -> Log:
+    listed = logpack.listing(store, source)
+    files = [(file.first, file.key, file.size_bytes) for file in listed.files]
     log, done = _from_checkpoint(store, source, files) if checkpoint else (Log(source), 0)
-    read = []
-    for seq, key, _ in files:
-        if seq <= done:
-            continue
-        if seq > log.head + 1:  # a listing made while others write may hold a later file and lack an earlier
-            log = follow(store, log)
-        content = store.get(key)
-        log = _extend(log, source, seq, key, content)
-        read.append(content)
+    for pack in listed.packs:
+        if pack.first > done:
+            log = log.extended(logpack.read(store, source, pack), key=pack.key)
+    read: list[bytes] = []
+    numbered = [(file.first, file.key) for file in listed.numbered if file.first > done]
+    try:
+        log = _read_on(store, log, numbered, read)
+    except IntegrityError:
+        _check_not_packed(store, source, listed.packed)
+        raise
+    if numbered:
+        _check_not_packed(store, source, listed.packed)
     if checkpoint and len(read) >= CHECKPOINT_AFTER:
         # It is derived: whoever may not write, or has no room for it, reads on without.
         with contextlib.suppress(LakehouseError, OSError):
@@ -48,8 +61,42 @@ def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
     return log
 
 
+def _read_on(store: Store, log: Log, numbered: list[tuple[int, str]], read: list[bytes]) -> Log:
+    for seq, key in numbered:
+        if seq > log.head + 1:  # a listing made while others write may hold a later file and lack an earlier
+            log = _numbered(store, log)
+        content = store.get(key)
+        log = _extend(log, log.source, seq, key, content)
+        read.append(content)
+    return log
+
+
+def _check_not_packed(store: Store, source: str, packed: int) -> None:
+    """Raise Absent if there are new log packs: what was read of numbered files may not be the log.
+
+    A name in the middle of a log is free again once its file is pruned, and a writer that slept may
+    have used it before it noticed (`logpack.claim`). Such a file is younger than the pack.
+    """
+    if logpack.packed_until(store, source) > packed:
+        raise Absent(layout.log_pack_prefix(source))
+
+
 def follow(store: Store, log: Log) -> Log:
     """The log with the commits that were added since it was read."""
+    try:
+        longer = _numbered(store, log)
+        _check_not_packed(store, log.source, log.head)
+    except IntegrityError:
+        if logpack.packed_until(store, log.source) > log.head:
+            return replay(store, log.source)
+        raise
+    except Absent:
+        return replay(store, log.source)
+    return longer
+
+
+def _numbered(store: Store, log: Log) -> Log:
+    """The log with what the numbered files say that follow it."""
     while True:
         key = layout.log_key(log.source, log.head + 1)
         try:

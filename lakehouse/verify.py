@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lakehouse import logpack
 from lakehouse.core import layout
 from lakehouse.core.log import File, Log
 from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, NotFoundError
@@ -30,6 +31,7 @@ class Report:
         size_bytes: Bytes read of them.
         errors: What is wrong; empty for a lake that is whole.
         orphans: Keys of files that no commit names: left by runs that died, harmless.
+        superseded: Keys of files that packs stand for: not read any more; `lakehouse prune` deletes them.
     """
 
     sources: dict[str, int] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Report:
     size_bytes: int = 0
     errors: list[LakehouseError] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +90,8 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
             progress(done, len(named))
     for log in logs:
         report.errors += _contents(log, digests)
-    report.orphans = sorted(_orphans(lake, report.sources, named))
+    for log in logs:
+        _leftovers(lake, log, report)
     return report
 
 
@@ -180,8 +184,30 @@ def _contents(log: Log, digests: dict[str, dict[int, str]]) -> Iterator[Integrit
                 )
 
 
-def _orphans(lake: "Lake", sources: dict[str, int], named: dict[str, _Named]) -> Iterator[str]:
-    for source in sources:
-        for entry in lake.store.list(f"{source}/"):
-            if entry.key not in named and entry.key.endswith(".parquet"):
-                yield entry.key
+def _leftovers(lake: "Lake", log: Log, report: Report) -> None:
+    """Files beside those that hold the source now: packed ones, and such that nothing names."""
+    named = {file.path for table in log.tables.values() for file in table.files}
+    gone = superseded(log)
+    for entry in lake.store.list(f"{log.source}/"):
+        if entry.key.endswith(".parquet") and entry.key not in named:
+            (report.superseded if entry.key in gone else report.orphans).append(entry.key)
+    spare, strange = logpack.spare(lake.store, log)
+    report.superseded += [file.key for file in spare]
+    report.orphans += [file.key for file in strange]
+
+
+def superseded(log: Log) -> dict[str, tuple[str, int, int]]:
+    """The parts that the log names and packs stand for: table, first and last load of each, by key."""
+    found: dict[str, tuple[str, int, int]] = {}
+    for table in log.tables.values():
+        for seq, change in table.changes:
+            for part in change.parts:
+                first = found[part.path][1] if part.path in found else seq
+                found[part.path] = (table.name, first, seq)
+    for commit in log.commits:
+        for name, packs in commit.packs.items():
+            found |= {pack.path: (name, pack.first, pack.last) for pack in packs}
+    for table in log.tables.values():
+        for file in table.files:
+            found.pop(file.path, None)
+    return found

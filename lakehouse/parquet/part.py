@@ -78,8 +78,8 @@ def write_parts(table: pa.Table) -> tuple[list[PartBytes], str]:
         return parts, digest.result()
 
 
-def write_part(table: pa.Table) -> PartBytes:
-    """One Parquet file, in memory."""
+def write_part(table: pa.Table, *, level: int | None = None) -> PartBytes:
+    """One Parquet file, in memory; `level` is that of zstd, by size if not given."""
     small = table.num_rows <= _SMALL
     table = physical(table)
     sink = io.BytesIO()
@@ -89,7 +89,7 @@ def write_part(table: pa.Table) -> PartBytes:
         sink,
         row_group_size=ROW_GROUP,
         compression="zstd",
-        compression_level=6 if small else 1,
+        compression_level=level or (6 if small else 1),
         use_dictionary=repetitive or False,
         column_encoding=_encodings(table, repetitive) or None,
         version="2.6",
