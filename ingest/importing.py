@@ -158,7 +158,8 @@ def _new_versions(log: Log, versions: Sequence[Version], table: str) -> list[Ver
     if not new or not log.head:
         return new
     latest = log.effective_at
-    others = not log.commits[-1].load_id.startswith(f"{table}@")
+    newest = next((c.load_id for c in reversed(log.commits) if c.is_load), "")
+    others = not newest.startswith(f"{table}@")
     if (others or not any(known)) and latest is not None and new[0].time < latest:
         raise UserError(
             f"source {log.source} already has loads up to {latest:%Y-%m-%d %H:%M}Z; "

@@ -137,6 +137,11 @@ class Commit:
     record: JSON = field(default_factory=dict)
 
     @property
+    def is_load(self) -> bool:
+        """Whether it is an observation of the source, and not a pack or a retention of earlier ones."""
+        return not (self.packs or self.retention)
+
+    @property
     def outcome(self) -> str:
         """`failed`, `unchanged` (looked, nothing new), `loaded`, `packed` or `expired`."""
         if self.failure is not None:
@@ -390,10 +395,15 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
             layout.check_table_name(name): tuple(_pack(p, key=key, within=f"{source}/{name}/") for p in packs)
             for name, packs in record.get("packs", {}).items()
         },
-        retention=record.get("retention", {}),
+        retention=_retention(record.get("retention", {})),
         digest=digest_of(line),
         record={name: value for name, value in record.items() if name != "_tables"},
     )
+
+
+def _retention(record: JSON) -> JSON:
+    ranges = [[int(first), int(last)] for first, last in record.get("expired", ())]
+    return dict(record) | ({"expired": ranges} if ranges else {})
 
 
 def _pack(record: JSON, *, key: str, within: str) -> Pack:

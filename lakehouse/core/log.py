@@ -95,6 +95,7 @@ class Log:
     commits: tuple[Commit, ...] = ()
     _tables: dict[str, TableLog] = field(default_factory=dict, compare=False, repr=False)
     _ids: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    _expired: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def head(self) -> int:
@@ -121,6 +122,16 @@ class Log:
         """What the log says about each table, by name, in order of first appearance."""
         return MappingProxyType(self._tables)
 
+    @property
+    def expired(self) -> tuple[tuple[int, int], ...]:
+        """The positions that are no as-ofs any more, as ranges in order: a retention let them go."""
+        return self._expired
+
+    def is_expired(self, seq: int) -> bool:
+        """Whether the state at a position can no longer be told."""
+        at = bisect_right(self._expired, seq, key=lambda span: span[0])
+        return at > 0 and seq <= self._expired[at - 1][1]
+
     def find(self, load_id: str) -> Commit | None:
         """The commit of a load id, or None."""
         seq = self._ids.get(load_id)
@@ -134,16 +145,26 @@ class Log:
         """The position that an as-of means: an instant, a sequence number, or None for now.
 
         Raises:
-            NotFoundError: The log is shorter than the sequence number.
+            NotFoundError: The log is shorter than the sequence number, or a retention let the state go.
         """
         if as_of is None:
             return self.head
         if isinstance(as_of, datetime):
-            return self.position(as_of)
+            return self._told(self.position(as_of))
         if not 0 <= as_of <= self.head:
             msg = f"{self.source}: there is no load {as_of}; the log ends at {self.head}"
             raise NotFoundError(msg, hint=f"See: lakehouse log {self.source}")
-        return as_of
+        return self._told(as_of)
+
+    def _told(self, seq: int) -> int:
+        """A position whose state can be told, or NotFoundError that names the nearest ones."""
+        if not self.is_expired(seq):
+            return seq
+        span = next((first, last) for first, last in self._expired if first <= seq <= last)
+        near = [f"{at} ({self.commits[at - 1].effective_at:%Y-%m-%d %H:%M:%S}Z)" if at else "0"
+                for at in (span[0] - 1, span[1] + 1)]  # fmt: skip
+        msg = f"{self.source}: the state as of load {seq} is expired: a retention let it go"
+        raise NotFoundError(msg, hint=f"The nearest states that are kept: load {near[0]} and load {near[1]}.")
 
     def extended(self, more: Sequence[Commit], *, key: str = "") -> "Log":
         """A log with more commits at its end.
@@ -159,6 +180,7 @@ class Log:
         commits, tables, ids = list(self.commits), dict(self._tables), dict(self._ids)
         digest = self.digest
         fresh: dict[str, list[_News]] = {}
+        expired = list(self._expired)
         for commit in more:
             where = key or log_key(self.source, commit.seq)
             if commit.seq != len(commits) + 1:
@@ -181,6 +203,7 @@ class Log:
             commits.append(commit)
             digest = commit.digest
             ids.setdefault(commit.load_id, commit.seq)
+            expired += [(first, last) for first, last in commit.retention.get("expired", ())]
             for name, change in commit.tables.items():
                 fresh.setdefault(name, []).append((commit.seq, change))
             for name, packs in commit.packs.items():
@@ -188,7 +211,8 @@ class Log:
                     fresh.setdefault(name, []).append((commit.seq, packs))
         for name, news in fresh.items():
             tables[name] = _table_after(tables.get(name), name, news)
-        return Log(self.source, tuple(commits), tables, ids)
+        spans = self._expired if len(expired) == len(self._expired) else _joined(expired)
+        return Log(self.source, tuple(commits), tables, ids, spans)
 
 
 _News = tuple[int, TableChange | tuple[Pack, ...]]
@@ -234,6 +258,17 @@ def _table_after(before: TableLog | None, name: str, more: Sequence[_News]) -> T
         files=tuple(files.values()),
         revised=revised,
     )
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges in order; those that touch become one."""
+    out: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)
 
 
 def _merged(one: tuple[Column, ...], two: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -31,7 +31,7 @@ CREATE TABLE about (name VARCHAR, value VARCHAR);
 CREATE TABLE loads (
     source VARCHAR, seq BIGINT, load_id VARCHAR, outcome VARCHAR,
     observed_at TIMESTAMPTZ, effective_at TIMESTAMPTZ, committed_at TIMESTAMPTZ,
-    failure VARCHAR, discarded BIGINT, digest VARCHAR
+    failure VARCHAR, discarded BIGINT, digest VARCHAR, expired BOOLEAN
 );
 CREATE TABLE table_loads (
     source VARCHAR, "table" VARCHAR, seq BIGINT, disposition VARCHAR, base BOOLEAN, rows BIGINT,
@@ -51,7 +51,7 @@ CREATE TABLE columns (
 """
 
 _INSERTS = {
-    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR",
+    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR BOOLEAN",
     "table_loads": "VARCHAR VARCHAR BIGINT VARCHAR BOOLEAN BIGINT BIGINT BIGINT BIGINT BIGINT BIGINT",
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
@@ -187,8 +187,13 @@ def position_sql(source: str, moment: str) -> str:
     )
     digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
     number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
+    # Of a state that a retention let go, only a part is there: it is refused, never answered.
+    gone = (
+        f"error('{source}: as of load ' || max(seq) || ' is expired; see lakehouse.loads for what is kept')"
+    )
     return (
-        f"(SELECT coalesce(max(seq), 0) FROM main.loads WHERE source = {literal(source)} AND CASE "
+        f"(SELECT CASE WHEN max(seq) = max(CASE WHEN expired THEN seq END) THEN {gone} "
+        f"ELSE coalesce(max(seq), 0) END FROM main.loads WHERE source = {literal(source)} AND CASE "
         f"WHEN {moment} IS NULL THEN true "
         f"WHEN {number} IS NOT NULL THEN seq <= {number} "
         f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
@@ -206,6 +211,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
         rows["loads"].append((
             log.source, c.seq, c.load_id, c.outcome, microseconds(c.observed_at), microseconds(c.effective_at),
             microseconds(c.committed_at), c.failure, discarded, c.digest,
+            log.is_expired(c.seq),
         ))  # fmt: skip
     for table in log.tables.values():
         for seq, change in table.changes:

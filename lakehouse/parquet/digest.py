@@ -72,8 +72,7 @@ def combine_by(hashes: U64, groups: npt.NDArray[np.int64]) -> dict[int, str]:
         hashes, groups = hashes[order], groups[order]
     starts = np.concatenate(([0], np.flatnonzero(groups[1:] != groups[:-1]) + 1))
     counts = np.diff(np.concatenate((starts, [len(hashes)])))
-    one = np.add.reduceat(_mix(hashes + np.uint64(_SEED["sum_a"])), starts)
-    two = np.add.reduceat(_mix(hashes ^ np.uint64(_SEED["sum_b"])), starts)
+    one, two = (np.add.reduceat(addends, starts) for addends in summands(hashes))
     return {
         int(group): _render(int(rows), int(a), int(b))
         for group, rows, a, b in zip(groups[starts], counts, one, two, strict=True)
@@ -81,9 +80,13 @@ def combine_by(hashes: U64, groups: npt.NDArray[np.int64]) -> dict[int, str]:
 
 
 def _sums(hashes: U64) -> tuple[int, int]:
-    total_a = int(_mix(hashes + np.uint64(_SEED["sum_a"])).sum(dtype=np.uint64))
-    total_b = int(_mix(hashes ^ np.uint64(_SEED["sum_b"])).sum(dtype=np.uint64))
-    return total_a, total_b
+    one, two = summands(hashes)
+    return int(one.sum(dtype=np.uint64)), int(two.sum(dtype=np.uint64))
+
+
+def summands(hashes: U64) -> tuple[U64, U64]:
+    """What each row adds to the two sums of a content digest."""
+    return _mix(hashes + np.uint64(_SEED["sum_a"])), _mix(hashes ^ np.uint64(_SEED["sum_b"]))
 
 
 def _render(rows: int, total_a: int, total_b: int) -> str:
