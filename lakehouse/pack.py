@@ -44,6 +44,7 @@ Progress = Callable[[int, int], None]
 MOST_ROWS = 1_000_000  # of one pack
 MOST_BYTES = 64_000_000  # of the parts that go into one pack
 OPENING_BYTES = 256_000  # opening a part costs about as much as reading so much of it
+LEVEL = 9  # of zstd: packs are written once and read for years
 AUTOMATIC = 8  # parts in a run from which packing is done unasked
 _ATTEMPTS = 100
 _PAUSE_S = 0.02
@@ -98,12 +99,22 @@ class Run:
     Attributes:
         files: The parts, in order.
         columns: The columns of the part to be: the least types that hold those of all of them.
-        keyed: Whether it has a column that tells tombstones.
+        keys: Those of the eras that its loads lie in; nearly always a single one.
     """
 
     files: tuple[File, ...]
     columns: tuple[Column, ...]
-    keyed: bool
+    keys: tuple[tuple[str, ...], ...]
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it has a column that tells tombstones."""
+        return any(self.keys)
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """The key of its eras; None where they have several."""
+        return self.keys[0] if len(self.keys) == 1 else None
 
     @property
     def first(self) -> int:
@@ -250,6 +261,17 @@ def worth_packing(table: TableLog, *, least: int = 2) -> list[Run]:
     return [*_cut(group[::-1], least), *found]
 
 
+def everything(table: TableLog) -> list[Run]:
+    """All parts of a table, in runs of a size that fits into memory; for reading them piece by piece."""
+    groups: list[list[_Unit]] = []
+    for unit in _units(table):
+        if groups and groups[-1][-1].key == unit.key:
+            groups[-1].append(unit)
+        else:
+            groups.append([unit])
+    return [run for group in groups for run in _cut(group, 1)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Unit:
     """Parts that share loads, so that they stay together; nearly always a single one."""
@@ -286,12 +308,12 @@ def _units(table: TableLog) -> list[_Unit]:
         last = max(last, file.last)
     firsts = [era.first for era in table.eras]
 
-    def key(files: Sequence[File]) -> tuple[tuple[str, ...], ...]:
+    def keys(files: Sequence[File]) -> tuple[tuple[str, ...], ...]:
         start = bisect_right(firsts, files[0].first) - 1
         end = bisect_right(firsts, max(file.last for file in files))
         return tuple(dict.fromkeys(era.key for era in table.eras[start:end]))
 
-    return [_Unit(tuple(files), key(files)) for files in groups]
+    return [_Unit(tuple(files), keys(files)) for files in groups]
 
 
 def _cut(units: Sequence[_Unit], least: int) -> Iterator[Run]:
@@ -303,8 +325,8 @@ def _cut(units: Sequence[_Unit], least: int) -> Iterator[Run]:
     rows = size = 0
 
     def run() -> Iterator[Run]:
-        if len(files) > 1:
-            yield Run(files=tuple(files), columns=columns, keyed=any(map(bool, units[0].key)))
+        if len(files) >= min(least, 2):
+            yield Run(files=tuple(files), columns=columns, keys=units[0].key)
 
     for unit in units:
         wider = _columns(unit.files, columns)
@@ -349,7 +371,7 @@ def _is_unlike_json(kind: Type) -> bool:
 def _packed(lake: "Lake", log: Log, table: TableLog, run: Run) -> Written | str:
     """A pack for a run, in the store; or why the run is left as it is."""
     rows = rows_of(lake, log, table, run)
-    part = write_part(rows, level=9)
+    part = write_part(rows, level=LEVEL)
     found = contents(part.data, path="a new pack", named_by="nobody yet")
     wanted = committed(table, run.first, run.last)
     if found != wanted:
@@ -362,20 +384,38 @@ def _packed(lake: "Lake", log: Log, table: TableLog, run: Run) -> Written | str:
     return store_pack(lake, log.source, table.name, run, part)
 
 
-def rows_of(lake: "Lake", log: Log, table: TableLog, run: Run) -> pa.Table:
+def rows_of(
+    lake: "Lake",
+    log: Log,
+    table: TableLog,
+    run: Run,
+    *,
+    duck: duckdb.DuckDBPyConnection | None = None,
+    wrap: Callable[[str], str] = str,
+    more: Sequence[Column] = (),
+) -> pa.Table:
     """The rows of a run of parts, with the system columns, in the order of their loads.
 
     Read just as a query reads them, so that no value can come out of a pack in another way.
+
+    Args:
+        lake: The lake.
+        log: The log that names the parts.
+        table: The table.
+        run: The parts.
+        duck: A connection to use instead of the lake's own.
+        wrap: Makes another SELECT of the one over the parts.
+        more: Columns that this one has besides.
 
     Raises:
         IntegrityError: A part cannot be read.
     """
     system = [Column(name=SEQ, type="int64")] + ([Column(name=DELETED, type="bool")] if run.keyed else [])
-    sql = scan(run.columns, run.files, locate=lake.locate, keyed=run.keyed)
+    sql = wrap(scan(run.columns, run.files, locate=lake.locate, keyed=run.keyed))
     try:
-        with lake.reader().cursor() as duck:
-            duck.execute("SET TimeZone = 'UTC'")
-            found = from_duck(duck.sql(sql).to_arrow_table(), [*system, *run.columns])
+        with (duck or lake.reader()).cursor() as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            found = from_duck(cursor.sql(sql).to_arrow_table(), [*system, *run.columns, *more])
     except duckdb.Error as error:
         named = ((f"load {file.last} of {log.source}", file) for file in run.files)
         raise first_damage(lake.store, named) or IntegrityError(
@@ -397,7 +437,8 @@ def store_pack(
     loads: tuple[tuple[int, int, str], ...] = (),
 ) -> Written:
     """Write a pack into the store, and make sure that it lies there as it was proven."""
-    key = layout.part_key(source, table, run.first, run.last, part.name)
+    written = proposed(source, table, run, part, loads)
+    key = written.pack.path
     lake.store.put(key, part.data)
     if hashlib.sha256(lake.store.get(key)).hexdigest() != part.sha256:
         raise DamagedPartError(
@@ -405,10 +446,25 @@ def store_pack(
             path=key,
             hint="Nothing was committed. Mend the disk, then run it again.",
         )
+    return written
+
+
+def proposed(
+    source: str, table: str, run: Run, part: PartBytes, loads: tuple[tuple[int, int, str], ...] = ()
+) -> Written:
+    """What a commit will say of a pack for a run.
+
+    Args:
+        source: The source.
+        table: The table.
+        run: The parts that it stands for.
+        part: Its bytes.
+        loads: The loads of which it holds other rows than before, as in `Pack`.
+    """
     return Written(
         table=table,
         pack=Pack(
-            path=key,
+            path=layout.part_key(source, table, run.first, run.last, part.name),
             sha256=part.sha256,
             size_bytes=len(part.data),
             first=run.first,
@@ -485,22 +541,7 @@ def publish(
         right = [w for w in written if _still_right(log, w)]
         if not right or (retention and len(right) < len(written)):
             return None, []
-        last = log.commits[-1]
-        about = Commit(
-            source=source,
-            seq=log.head + 1,
-            load_id=load_id,
-            prev=log.digest,
-            observed_at=last.effective_at,  # nothing was observed: what is loaded next keeps its own time
-            effective_at=last.effective_at,
-            committed_at=datetime.now(UTC),
-            produced_by=provenance(),
-            packs={
-                table: tuple(sorted((w.pack for w in right if w.table == table), key=lambda p: p.first))
-                for table in dict.fromkeys(w.table for w in right)
-            },
-            retention=dict(retention or {}),
-        )
+        about = commit_of(log, right, load_id=load_id, retention=retention or {})
         line = commits.lines([about], prev=log.digest)
         if logpack.claim(lake.store, source, about.seq, line):
             key = layout.log_key(source, about.seq)
@@ -508,6 +549,26 @@ def publish(
         time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
     msg = f"{source}: lost {_ATTEMPTS} races for the next commit; nothing was packed"
     raise ContentionError(msg, hint="Stop the other writers of this source, then run it again.")
+
+
+def commit_of(log: Log, written: Sequence[Written], *, load_id: str, retention: Mapping[str, Any]) -> Commit:
+    """The commit of some packs that is to come next in a log."""
+    at = log.commits[-1].effective_at  # nothing was observed: what is loaded next keeps its own time
+    return Commit(
+        source=log.source,
+        seq=log.head + 1,
+        load_id=load_id,
+        prev=log.digest,
+        observed_at=at,
+        effective_at=at,
+        committed_at=datetime.now(UTC),
+        produced_by=provenance(),
+        packs={
+            table: tuple(sorted((w.pack for w in written if w.table == table), key=lambda p: p.first))
+            for table in dict.fromkeys(w.table for w in written)
+        },
+        retention=dict(retention),
+    )
 
 
 def _still_right(log: Log, written: Written) -> bool:
