@@ -28,6 +28,7 @@ from lakehouse import Lake
 from lakehouse.bulk import BulkLoad
 from lakehouse.core.log import Log
 from lakehouse.errors import UserError
+from lakehouse.pack import AUTOMATIC, pack
 
 Progress = Callable[[int, int], None]
 EMPTY = "empty file"  # as `parse` says it: a download that failed, and no sign of wrong options
@@ -225,6 +226,7 @@ def _import(
             hint="Nothing was imported. Check --rows and --kind, then run it again.",
         )
     load.flush()
+    pack(load.lake, load.source, least=AUTOMATIC)
     result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
     result.repeated_keys = load.repeated_keys
     return result

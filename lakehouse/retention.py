@@ -148,15 +148,14 @@ def kept_positions(log: Log, policy: Policy, *, now: datetime, pinned: Iterable[
     """
     there = [seq for seq in range(1, log.head + 1) if not log.is_expired(seq)]
     last_of: dict[tuple[str, str], int] = {}
-    steps: dict[int, Step | None] = {}
+    for seq in there:
+        for step in policy.steps:
+            last_of[step.unit, _bucket(step.unit, log.commits[seq - 1].effective_at)] = seq
+    kept = {seq for seq in pinned if 0 < seq <= log.head} | {log.head}
     for seq in there:
         moment = log.commits[seq - 1].effective_at
-        steps[seq] = next((s for s in reversed(policy.steps) if now - moment > s.after), None)
-        for step in policy.steps:
-            last_of[step.unit, _bucket(step.unit, moment)] = seq
-    kept = {seq for seq in pinned if 0 < seq <= log.head} | {log.head}
-    for seq, step in steps.items():
-        if step is None or last_of[step.unit, _bucket(step.unit, log.commits[seq - 1].effective_at)] == seq:
+        due = next((step for step in reversed(policy.steps) if now - moment > step.after), None)
+        if due is None or last_of[due.unit, _bucket(due.unit, moment)] == seq:
             kept.add(seq)
     return sorted(kept - {0})
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from lakehouse import logpack
 from lakehouse.core import layout
 from lakehouse.core.log import File, Log
-from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, NotFoundError
+from lakehouse.errors import (
+    DamagedPartError,
+    IntegrityError,
+    LakehouseError,
+    MissingPartError,
+    NotFoundError,
+)
 from lakehouse.parquet.check import check_part
 from lakehouse.replay import replay
 
@@ -51,12 +57,15 @@ class _Named:
     by: str
 
 
-def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None = None) -> Report:
+def verify(
+    lake: "Lake", source: str | None = None, *, fast: bool = False, progress: Progress | None = None
+) -> Report:
     """Check chains, parts (size, SHA-256, rows of each load, content digests) and the order of writing.
 
     Args:
         lake: The lake.
         source: Only this source; all when None.
+        fast: Of parts, look only whether they are there and how large they are; no byte of them is read.
         progress: Called with files done and in all.
 
     Raises:
@@ -78,6 +87,19 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
         report.errors += _order(log)
         named |= _parts(log)
         logs.append(log)
+    for log in logs:
+        report.errors += _sizes(lake, log, named) if fast else ()
+    if not fast:
+        _read(lake, logs, named, report, progress)
+    for log in logs:
+        _leftovers(lake, log, report)
+    return report
+
+
+def _read(
+    lake: "Lake", logs: list[Log], named: dict[str, _Named], report: Report, progress: Progress | None
+) -> None:
+    """Compare all parts with what the logs say of them, byte by byte and row by row."""
     digests: dict[str, dict[int, str]] = {}
     for done, (path, part) in enumerate(named.items(), 1):
         try:
@@ -90,9 +112,6 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
             progress(done, len(named))
     for log in logs:
         report.errors += _contents(log, digests)
-    for log in logs:
-        _leftovers(lake, log, report)
-    return report
 
 
 def _order(log: Log) -> Iterator[IntegrityError]:
@@ -136,6 +155,27 @@ def _parts(log: Log) -> dict[str, _Named]:
                 rows = {seq: n for seq, n in stored.items() if file.first <= seq <= file.last and n}
             found[file.path] = _Named(file=file, rows=rows, by=f"load {file.last} of {log.source}")
     return found
+
+
+def _sizes(lake: "Lake", log: Log, named: dict[str, _Named]) -> Iterator[IntegrityError]:
+    """Parts that are not there, or not as large as committed, from one listing."""
+    sizes = {entry.key: entry.size_bytes for entry in lake.store.list(f"{log.source}/")}
+    for table in log.tables.values():
+        for file in table.files:
+            by = named[file.path].by
+            if file.path not in sizes:
+                yield MissingPartError(
+                    f"{file.path}: is missing; it is named by {by}",
+                    path=file.path,
+                    hint="Restore this file from a mirror or backup, then run it again.",
+                )
+            elif sizes[file.path] != file.size_bytes:
+                yield DamagedPartError(
+                    f"{file.path}: has {sizes[file.path]} bytes, not the {file.size_bytes} that were committed; "
+                    f"it is named by {by}",
+                    path=file.path,
+                    hint="Restore this file from a mirror or backup, then run it again.",
+                )
 
 
 def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:

@@ -17,6 +17,9 @@ COMMANDS = {
     "show": ("show", "Show one table: columns, rows, files, loads."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
     "verify": ("upkeep", "Check every digest, every chain and the order of writing."),
+    "pack": ("keeping", "Make few large files of many small ones; content never changes."),
+    "prune": ("keeping", "Delete the small files that verified packs stand for."),
+    "expire": ("keeping", "Let old states go, by an explicit policy."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),
     "doctor": ("upkeep", "Say what is installed, what is reachable, and what to do."),
 }
