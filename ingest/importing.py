@@ -4,6 +4,7 @@ The readers in `ingest.history` say what the versions are, `lakehouse.bulk` publ
 version that is empty or does not parse becomes a failed observation in the log.
 """
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from ingest.history import (
 from lakehouse import Lake
 from lakehouse.bulk import BulkLoad
 from lakehouse.core.log import Log
-from lakehouse.errors import UserError
+from lakehouse.errors import LakehouseError, UserError
 from lakehouse.pack import AUTOMATIC, pack
 
 Progress = Callable[[int, int], None]
@@ -226,7 +227,8 @@ def _import(
             hint="Nothing was imported. Check --rows and --kind, then run it again.",
         )
     load.flush()
-    pack(load.lake, load.source, least=AUTOMATIC)
+    with contextlib.suppress(LakehouseError):  # all is published; `lakehouse pack` says what is wrong
+        pack(load.lake, load.source, least=AUTOMATIC)
     result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
     result.repeated_keys = load.repeated_keys
     return result

@@ -193,7 +193,7 @@ def claim(store: Store, source: str, seq: int, content: bytes) -> bool:
     return True
 
 
-def pack_log(store: Store, log: Log, *, worth: int = WORTH) -> LogFile | None:
+def pack_log(store: Store, log: Log) -> LogFile | None:
     """Lay numbered log files together in a pack, if there are enough of them.
 
     The newest numbered file stays outside: its name and size are how a catalog knows that it is
@@ -208,7 +208,7 @@ def pack_log(store: Store, log: Log, *, worth: int = WORTH) -> LogFile | None:
     """
     found = listing(store, log.source)
     small = found.numbered[:-1]
-    if len(small) < worth:
+    if len(small) < WORTH:
         return None
     files = list(small)
     size = sum(file.size_bytes for file in small)
