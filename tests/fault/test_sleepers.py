@@ -18,8 +18,15 @@ from lakehouse import Lake, logpack
 from lakehouse.bulk import BulkLoad
 from lakehouse.core import layout
 from lakehouse.core.gates import OPEN, Gates
-from lakehouse.errors import ContentionError, FormatError, ForkError, IntegrityError, TornCommitError, UserError
-from lakehouse.errors import QuarantinedError
+from lakehouse.errors import (
+    ContentionError,
+    ForkError,
+    FormatError,
+    IntegrityError,
+    QuarantinedError,
+    TornCommitError,
+    UserError,
+)
 from lakehouse.pack import pack
 from lakehouse.prune import prune
 from lakehouse.quarantine import approve
@@ -273,7 +280,7 @@ def test_a_damaged_log_pack_is_an_error_of_its_kind(what: str, root: Path) -> No
 
 def test_a_log_pack_that_is_gone_is_a_gap(root: Path) -> None:
     _pack_file(root).unlink()
-    with pytest.raises(IntegrityError, match="missing|holds commit"):
+    with pytest.raises(IntegrityError, match=r"missing|holds commit"):
         Lake.open(root).log("s")
 
 
@@ -315,7 +322,7 @@ def test_readers_follow_while_log_files_are_packed_and_pruned(tmp_path: Path) ->
         held, times = Lake.open(root), 0
         while not stop.exists():
             one, two = held.log("s"), Lake.open(root).log("s")
-            assert one.commits == two.commits[: one.head]
+            assert [c.digest for c in one.commits] == [c.digest for c in two.commits[: one.head]]
             times += 1
         return times
 
@@ -332,5 +339,3 @@ def test_readers_follow_while_log_files_are_packed_and_pruned(tmp_path: Path) ->
         stop.touch()
         assert child.wait(60)
     assert [c.load_id for c in Lake.open(root).log("s").commits if c.is_load] == [f"n-{n}" for n in range(41)]
-
-
