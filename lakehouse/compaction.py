@@ -245,7 +245,7 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
     about = _fields(found) | {
         "version": VERSION,
         "commit": digest,
-        "expired": log.expired,
+        "expired": log.expired_by,
         "columns": [column.to_json() for column in found.columns],
         "epochs": [asdict(epoch) for epoch in found.epochs],
     }

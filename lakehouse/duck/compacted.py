@@ -252,7 +252,7 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
                 found["version"] == VERSION
                 and found["seq"] <= log.head
                 and found["commit"] == log.digest_at(found["seq"])[:16]
-                and found["expired"] == log.expired  # one from before it has rows that are gone
+                and found["expired"] == log.expired_by  # one from before it has rows that are gone
             ):
                 return Compaction(
                     seq=found["seq"],
