@@ -155,6 +155,9 @@ def _define(
     digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     if digest == before:
         return
+    history = f"{table.name}_history"  # which a table has no more once its key changed
+    if before and history.lower() not in {name.lower() for name in log.tables}:
+        connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
     for statement in wanted:
         connection.execute(statement)
     name = f"{VIEW}{log.source}.{table.name}"

@@ -1,6 +1,5 @@
 """A catalog brought up to date step by step says what one built whole says."""
 
-import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from lakehouse import Lake, checkpoint
+from lakehouse import Lake, checkpoint, compaction, tags
 from lakehouse.core.gates import OPEN
 from lakehouse.duck import catalog
 from lakehouse.duck.session import catalog_path, refresh
 
-ABOUT = ("loads", "table_loads", "files", "tables", "columns", "about")
+ABOUT = ("tags", "loads", "table_loads", "files", "tables", "columns", "about")
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +39,15 @@ def step(lake: Lake, rng: random.Random) -> None:
                     {},
                     {"disposition": "replace"},
                     {"disposition": "replace", "primary_key": "id"},
+                    {"disposition": "replace", "primary_key": "id"},
                     {"disposition": "merge", "primary_key": "id"},
                 ]
             )
             load.write(name, rows, **how)
+    if rng.random() < 0.1:
+        compaction.compact(lake, "shop")
+    if rng.random() < 0.2:
+        tags.delete(lake, "newest") if "newest" in tags.tags(lake) else tags.create(lake, "newest")
 
 
 def said(path: Path) -> dict[str, Any]:
@@ -53,13 +57,18 @@ def said(path: Path) -> dict[str, Any]:
         for name in ABOUT:
             out[name] = sorted(map(repr, client.execute(f'SELECT * FROM main."{name}"').fetchall()))
         tables = client.execute('SELECT source, "table" FROM main.tables ORDER BY ALL').fetchall()
-        newest = client.execute("SELECT max(seq) FROM main.loads").fetchall()[0][0] or 0
-        for (source, table), seq in itertools.product(tables, range(newest + 1)):
-            rows = client.execute(f'SELECT * FROM "{source}"."{table}_at"({seq})').fetchall()
-            out[f"{source}.{table} at {seq}"] = sorted(map(repr, rows))
         for source, table in tables:
-            rows = client.execute(f'SELECT * FROM "{source}"."{table}"').fetchall()
-            out[f"{source}.{table}"] = sorted(map(repr, rows))
+            wanted = "SELECT max(seq) FROM main.loads WHERE source = ?"
+            ((newest,),) = client.execute(wanted, [source]).fetchall()
+            for seq in range(newest + 1):
+                rows = client.execute(f'SELECT * FROM "{source}"."{table}_at"({seq})').fetchall()
+                out[f"{source}.{table} at {seq}"] = sorted(map(repr, rows))
+        views = "SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
+        for source, view in client.execute(views).fetchall():
+            rows = client.execute(f'SELECT * FROM "{source}"."{view}"').fetchall()
+            out[f"{source}.{view}"] = sorted(map(repr, rows))
+        macros = "SELECT schema_name, function_name FROM duckdb_functions() WHERE NOT internal"
+        out["macros"] = sorted(client.execute(macros).fetchall())
     return out
 
 
