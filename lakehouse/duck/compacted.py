@@ -40,6 +40,7 @@ class Epoch:
     """
 
     path: str
+    size_bytes: int
     first: int
     first_at: int
     end: int
@@ -66,8 +67,14 @@ class Compaction:
     columns: tuple[Column, ...]
     epochs: tuple[Epoch, ...]
     now: str
+    now_size: int
     now_sha256: str
     now_rows: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of its files by key."""
+        return {epoch.path: epoch.size_bytes for epoch in self.epochs} | {self.now: self.now_size}
 
     @property
     def paths(self) -> list[str]:
@@ -243,35 +250,52 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
     about = log.tables.get(table)
     if about is None or not about.eras[-1].key:
         return None
-    for key in sorted(
-        (e.key for e in store.list(prefix(log.source, table)) if e.key.endswith(".json")), reverse=True
-    ):
+    there = {entry.key: entry.size_bytes for entry in store.list(prefix(log.source, table))}
+    for key in sorted((key for key in there if key.endswith(".json")), reverse=True):
         try:
-            found = json.loads(store.get(key))
+            content = store.get(key)
+            found = json.loads(content)
             if (
                 found["version"] == VERSION
+                and key.endswith(f"-{digest(content)}.json")
                 and found["seq"] <= log.head
                 and found["commit"] == log.commits[found["seq"] - 1].digest
                 and found["expired"] == expired(log)
             ):
-                return Compaction(
+                compaction = Compaction(
                     seq=found["seq"],
                     at=found["at"],
                     columns=tuple(column_from_json(column) for column in found["columns"]),
                     epochs=tuple(Epoch(**epoch) for epoch in found["epochs"]),
                     now=found["now"],
+                    now_size=found["now_size"],
                     now_sha256=found["now_sha256"],
                     now_rows=found["now_rows"],
                 )
+                if compaction.sizes.items() <= there.items():  # no file is missing, or cut off
+                    return compaction
         except (Absent, ValueError, KeyError, TypeError):  # of another version, damaged, or just replaced
             continue
     return None
+
+
+def digest(content: bytes) -> str:
+    """What the name of a file of a compaction says of its bytes."""
+    return hashlib.sha256(content).hexdigest()[:24]
 
 
 def is_sound(store: "Store", compaction: Compaction) -> bool:
     """Whether the state at its end has the bytes that were written: a flipped bit must not reach a commit."""
     try:
         return hashlib.sha256(store.get(compaction.now)).hexdigest() == compaction.now_sha256
+    except LakehouseError:
+        return False
+
+
+def is_whole(store: "Store", compaction: Compaction) -> bool:
+    """Whether all its files have the bytes that were written, as the next compaction goes on from them."""
+    try:
+        return all(digest(store.get(path)) == path[-32:-8] for path in compaction.paths)
     except LakehouseError:
         return False
 
