@@ -145,9 +145,10 @@ class Compacted:
         instants = [epoch.first_at if epoch else now.at for epoch in starts]
         # Before the first epoch there was nothing, which its own filter says.
         file = f"[{', '.join(paths)}][{moment.step(seqs, instants)}]" if now.epochs else paths[-1]
+        number = f"least({moment.number}, {FOREVER - 1})"
         where = moment.choose(
             now="true",
-            number=f"_lake_p.{SEQ} <= {moment.number} AND _lake_p._lake_end > {moment.number}",
+            number=f"_lake_p.{SEQ} <= {number} AND _lake_p._lake_end > {number}",
             instant=f"_lake_p._lake_at <= {moment.instant} AND _lake_p._lake_end_at > {moment.instant}",
         )
         return f"SELECT {items} FROM read_parquet({file}, hive_partitioning = false) AS _lake_p WHERE {where}"

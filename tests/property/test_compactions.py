@@ -315,19 +315,20 @@ TYPED = {
 }
 
 
-@pytest.mark.parametrize("kind", TYPED)
-def test_values_of_every_type_are_the_same_after_a_compaction(kind: str) -> None:
+def test_values_of_every_type_are_the_same_after_a_compaction() -> None:
     lake = Lake.create(MemoryStore())
-    values = TYPED[kind]
 
-    def put(*at: int) -> None:
-        rows = pa.table({"id": pa.array(range(len(at))), "x": values.take(pa.array(at, pa.int64()))})
+    def put(*at: int) -> Commit:
+        columns = {name: values.take(pa.array(at, pa.int64())) for name, values in TYPED.items()}
         with lake.load("s", gates=OPEN) as load:
-            load.write("t", rows, disposition="replace", primary_key="id")
+            load.write("t", pa.table({"id": range(len(at))} | columns), disposition="replace", primary_key="id")
+        assert load.commit is not None
+        return load.commit
 
     def said() -> list[Any]:
         asks = [*(f"s.t_at({n})" for n in range(5)), "s.t_diff(1, NULL)", "s.t_history"]
-        return [lake.query(f"SELECT to_json(r)::VARCHAR FROM {ask} AS r ORDER BY ALL").fetchall() for ask in asks]
+        rows = "SELECT to_json(r)::VARCHAR, r.float64::VARCHAR, r.null IS NULL FROM"
+        return [lake.query(f"{rows} {ask} AS r ORDER BY ALL").fetchall() for ask in asks]
 
     put(0, 1)
     put(1, 0)
@@ -335,10 +336,9 @@ def test_values_of_every_type_are_the_same_after_a_compaction(kind: str) -> None
     compaction.compact(lake, "s")
     put(1, 1)
     with_one = said()
+    assert put(1, 1).outcome == "unchanged"
     assert compaction.forget(lake.store, "s")
     assert said() == with_one
-    put(0, 1)
-    assert lake.log("s").commits[-1].tables["t"].counts["changed"] == (kind != "null")
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -354,13 +354,13 @@ def test_moments_of_all_kinds_mean_the_same_with_a_compaction(rows: Snapshot, *,
     def count(moment: str) -> int:
         return int(session.query(f"SELECT count(*) FROM s.t_at({moment})").fetchall()[0][0])
 
-    for moment in ("0", "'0'", "'1999-01-01'", "DATE '2026-01-02' - 1", "'-infinity'", "TIMESTAMP '0044-03-15 (BC)'"):
+    for moment in ("0", "'0'", "'1999-01-01'", "DATE '2026-01-02' - 1", "TIMESTAMP '0044-03-15 (BC)'"):
         assert count(moment) == 0, moment
     for moment in ("1", "'2026-01-02'", "DATE '2026-01-02'", "'2026-01-02T23:59:59.999999Z'", "'2026-01-03 00:30+01:00'"):
         assert count(moment) == 2, moment
-    for moment in ("2", "' 2 '", "NULL", "'2026-01-03'", "'9999-12-31'", "'infinity'", "9000000000000000000", "9223372036854775807", "'290000-01-01'"):
+    for moment in ("2", "' 2 '", "NULL", "'2026-01-03'", "'9999-12-31'", "9000000000000000000", "9223372036854775807", "'290000-01-01'"):
         assert count(moment) == len(rows), moment
-    for moment in ("'nonsense'", "-1", "1.5", "'99999999999999999999'", "''"):
+    for moment in ("'nonsense'", "-1", "1.5", "'99999999999999999999'", "''", "'infinity'", "'-infinity'"):
         with pytest.raises((QueryError, duckdb.Error), match="is neither an instant"):
             count(moment)
 
@@ -398,13 +398,6 @@ def test_two_loads_at_the_same_instant_show_the_later_one(monkeypatch: pytest.Mo
         at = f"{START + timedelta(days=day):%Y-%m-%d}"
         assert lake.query(f"SELECT * FROM s.t_at('{at}') ORDER BY id").fetchall() == expected
         assert lake.query("SELECT * FROM s.t ORDER BY id", as_of=at).fetchall() == expected
-
-
-@pytest.fixture
-def before() -> Iterator[Lake]:
-    lake = Lake.create(MemoryStore())
-    _put(lake, [{"id": 1, "v": 1}], 1)
-    yield lake
 
 
 def test_a_volatile_column_makes_no_difference_where_rows_have_no_key() -> None:
