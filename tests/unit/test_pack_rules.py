@@ -29,7 +29,7 @@ def runs(files: Sequence[File], *eras: Era, least: int = 2) -> list[tuple[int, i
         keys=tuple(era.key for era in eras),
         first_seq=1,
         widths=(),
-        parts=Parts(Held(files={file.path: file for file in files})),
+        parts=Parts(Held(files={f"{n}": file for n, file in enumerate(files)})),
     )
     return [(run.first, run.last) for run in worth_packing(table, least=least)]
 
