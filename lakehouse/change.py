@@ -464,7 +464,12 @@ class _Incoming:
             rows = _in_types(rows, columns)
             gone = _in_types(gone, [c for c in columns if c.name in stones])
         return Change(
-            columns=columns, rows=rows, deleted=gone, counts=counts, figures=figures, base=self.base
+            columns=columns,
+            rows=rows,
+            deleted=gone if gone.num_rows else None,
+            counts=counts,
+            figures=figures,
+            base=self.base,
         )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import overload
 
+from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, summary
 from lakehouse.core.commit import Commit
@@ -22,6 +23,7 @@ from lakehouse.core.files import Held, put_together
 from lakehouse.core.log import Log
 from lakehouse.core.past import Mark, Segment
 from lakehouse.errors import ForkError, LakehouseError
+from lakehouse.logpack import LogFile
 from lakehouse.store.base import Absent, Store
 
 AFTER_FILES = 64  # log files since the last summary that make a new one worth its while,
@@ -33,7 +35,6 @@ _NAME = re.compile(
     r"/(?:\d{20}-)?(?P<last>\d{20})-(?P<content>[0-9a-f]{24})\.(?P<kind>json|ids|digests|parts)$"
 )
 
-LogFile = tuple[int, str, int]  # first sequence number, key, size in bytes
 ReadUpTo = Callable[[int], Log]
 _BROKEN = (
     LakehouseError,
@@ -43,12 +44,6 @@ _BROKEN = (
     IndexError,
     AttributeError,
 )  # of what is no summary
-
-
-def log_files(store: Store, source: str) -> list[LogFile]:
-    """The log files of a source, in order."""
-    found = ((layout.log_file_seq(entry.key), entry) for entry in store.list(layout.log_prefix(source)))
-    return sorted((seq, entry.key, entry.size_bytes) for seq, entry in found if seq)
 
 
 def opened(store: Store, source: str, read: ReadUpTo) -> Log | None:
@@ -75,8 +70,7 @@ def opened(store: Store, source: str, read: ReadUpTo) -> Log | None:
 
 def agrees(log: Log, files: Sequence[LogFile]) -> bool:
     """Whether the log files that a summary stands for are all there, as far as their sizes tell."""
-    before = [size for first, _, size in files if first <= log.head]
-    return (len(before), sum(before)) == (log.reach.files, log.reach.size_bytes)
+    return sum(file.size_bytes for file in files if file.first <= log.head) == log.reach.size_bytes
 
 
 def keep(store: Store, log: Log) -> Log:
@@ -181,7 +175,7 @@ class _Beginning(Sequence[Commit]):
         self._digest = digest
         self._read = read
         self._whole: Log | None = None
-        self._files: list[LogFile] | None = None
+        self._files: Sequence[LogFile] | None = None
         self._parsed: dict[str, dict[int, Commit]] = {}
         self._contents: dict[str, bytes] = {}
 
@@ -275,11 +269,11 @@ class _Beginning(Sequence[Commit]):
             content = self._store.get(key)
         except Absent:
             if self._files is None:
-                self._files = log_files(self._store, self._source)
-            at = bisect_right(self._files, seq, key=lambda file: file[0])
+                self._files = logpack.listing(self._store, self._source).files
+            at = bisect_right(self._files, seq, key=lambda file: file.first)
             if not at:
                 return {}
-            key = self._files[at - 1][1]
+            key = self._files[at - 1].key
             content = self._store.get(key)
         found = commits.parse_file(content, key=key, source=self._source)
         self._parsed[key] = {commit.seq: commit for commit in found if commit.seq <= len(self)}

@@ -29,6 +29,8 @@ from lakehouse.duck.compacted import (
     Compaction,
     Epoch,
     compacted,
+    digest,
+    is_whole,
     newest,
     prefix,
     shape,
@@ -36,7 +38,7 @@ from lakehouse.duck.compacted import (
 from lakehouse.duck.sql import scan
 from lakehouse.duck.versions import FOREVER, SYSTEM, Shape, inside, versions
 from lakehouse.parquet.arrow import from_duck
-from lakehouse.parquet.part import write_sections
+from lakehouse.parquet.part import PartBytes, write_sections
 from lakehouse.store.base import Absent
 
 if TYPE_CHECKING:
@@ -84,7 +86,12 @@ def compact_table(lake: "Lake", log: Log, table: str) -> bool:
     reading = compacted(lake, log, table, before) if before else None
     if reading is not None and reading.usable and not reading.tail:
         return False
-    usable = reading is not None and reading.usable and reading.compaction.columns == about.columns
+    usable = (
+        reading is not None
+        and reading.usable
+        and reading.compaction.columns == about.columns
+        and is_whole(lake.store, reading.compaction)
+    )
     with lake.reader().cursor() as duck:
         duck.execute("SET TimeZone = 'UTC'")
         writer = _Writer(lake, log, about, form, duck)
@@ -136,11 +143,11 @@ class _Writer:
         )
         self.duck.execute(f"CREATE OR REPLACE TEMP TABLE _lake_found AS SELECT {names} FROM ({found})")
         epochs = [self._epoch(a, at, b) for a, at, b in self._bounds(first, first_at)]
-        rows, path, digest = self._file([f"_lake_end = {FOREVER}"])
+        now = self._file([f"_lake_end = {FOREVER}"])
         self.duck.execute("DROP TABLE _lake_found")
         return Compaction(
-            seq=self.seq, at=self.at, columns=self.table.columns, epochs=(*kept, *epochs), now=path,
-            now_sha256=digest, now_rows=rows,
+            seq=self.seq, at=self.at, columns=self.table.columns, epochs=(*kept, *epochs),
+            now=self._key(now), now_size=len(now.data), now_sha256=now.sha256, now_rows=now.rows,
         )  # fmt: skip
 
     def _since(self, before: Compaction, open_: Compaction | None) -> str:
@@ -186,12 +193,18 @@ class _Writer:
         # Rows that hold all the while lie first, so that no filter has to look at them.
         holds = f"_lake_seq < {end} AND _lake_end > {first}"
         whole = f"_lake_seq <= {first} AND _lake_end >= {end}"
-        rows, path, _ = self._file([f"{holds} AND {whole}", f"{holds} AND NOT ({whole})"], end=end)
+        part = self._file([f"{holds} AND {whole}", f"{holds} AND NOT ({whole})"], end=end)
         carried = self._count(f"_lake_seq <= {first} AND _lake_end > {first}")
-        return Epoch(path=path, first=first, first_at=first_at, end=end, rows=rows, carried=carried)
+        return Epoch(
+            path=self._key(part), size_bytes=len(part.data), first=first, first_at=first_at, end=end,
+            rows=part.rows, carried=carried,
+        )  # fmt: skip
 
-    def _file(self, conditions: Sequence[str], *, end: int = FOREVER) -> tuple[int, str, str]:
-        """Write the versions that meet the conditions, each in a section of its own; rows, key, SHA-256."""
+    def _key(self, part: PartBytes) -> str:
+        return f"{prefix(self.log.source, self.table.name)}{part.name}.parquet"
+
+    def _file(self, conditions: Sequence[str], *, end: int = FOREVER) -> PartBytes:
+        """Write the versions that meet the conditions, each in a section of its own."""
         data = [f"c{at}" for at in range(len(self.table.columns))]
         known = f"_lake_end <= {end}"
         items = [
@@ -220,9 +233,8 @@ class _Writer:
             for where in conditions
         ]
         part = write_sections(sections)
-        key = f"{prefix(self.log.source, self.table.name)}{part.name}.parquet"
-        self.lake.store.put(key, part.data)
-        return part.rows, key, part.sha256
+        self.lake.store.put(self._key(part), part.data)
+        return part
 
     def _count(self, where: str) -> int:
         return int(self.duck.execute(f"SELECT count(*) FROM _lake_found WHERE {where}").fetchall()[0][0])
@@ -238,30 +250,45 @@ def _closed(before: Compaction) -> tuple[tuple[Epoch, ...], int, int]:
 
 
 def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
-    """Write what names the files of a compaction; those of all but the one before may go."""
+    """Write what names the files of a compaction; those from before the one before may go.
+
+    A file that nothing names may be one that another process is about to name, so it goes only if
+    it was there without a name when the compaction before was published.
+    """
     folder = prefix(log.source, table)
-    older = sorted(entry.key for entry in store.list(folder) if entry.key.endswith(".json"))
-    digest = log.digest_at(found.seq)[:16]
+    there = [entry.key for entry in store.list(folder)]
+    older = [key for key in sorted(there) if key.endswith(".json")]
+    said = {key: _said(store, key) for key in older}
+    named = {path for names, _ in said.values() for path in names} | {*found.paths}
+    strays = [key for key in there if key not in named and key not in older]
     about = _fields(found) | {
         "version": VERSION,
-        "commit": digest,
-        "expired": log.expired,
+        "commit": log.digest_at(found.seq)[:16],
+        "expired": log.expired_by,
         "columns": [column.to_json() for column in found.columns],
         "epochs": [asdict(epoch) for epoch in found.epochs],
+        "strays": strays,
     }
-    mine = f"{folder}{found.seq:020d}-{digest}.json"
-    store.put(mine, json.dumps(about, indent=1).encode())
-    stay = [key for key in older if key != mine][-1:]  # for those who read it right now
-    named = {*found.paths}
-    for key in stay:
-        try:
-            said = json.loads(store.get(key))
-            named |= {said["now"], *(epoch["path"] for epoch in said["epochs"])}
-        except (Absent, ValueError, KeyError, TypeError):
-            continue
-    for key in [entry.key for entry in store.list(folder)]:
-        if key not in named and key not in {mine, *stay}:
-            store.delete(key)
+    content = json.dumps(about, indent=1).encode()
+    mine = f"{folder}{found.seq:020d}-{digest(content)}.json"
+    store.put(mine, content)
+    # The one before stays for those who read it right now; and what another process made meanwhile.
+    before = [key for key in older if key < f"{folder}{found.seq:020d}"]
+    stay = {mine, *before[-1:], *(key for key in older if key not in before)}
+    kept = {*found.paths, *(path for key in stay - {mine} for path in said[key][0])}
+    known = {path for _, seen in said.values() for path in seen}
+    gone = [path for path in there if path in known.union(named) and path not in kept and path not in older]
+    for key in [*(key for key in older if key not in stay), *gone]:
+        store.delete(key)
+
+
+def _said(store: "Store", key: str) -> tuple[list[str], list[str]]:
+    """The files that a compaction names, and those that nothing named when it was published."""
+    try:
+        said = json.loads(store.get(key))
+        return [said["now"], *(epoch["path"] for epoch in said["epochs"])], list(said["strays"])
+    except (Absent, ValueError, KeyError, TypeError):
+        return [], []
 
 
 def _fields(compaction: Compaction) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lakehouse.core import layout
-from lakehouse.errors import FormatError, NoLakeError, NotFoundError
+from lakehouse.errors import ContentionError, FormatError, MissingPartError, NoLakeError, NotFoundError
 from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
 
 if TYPE_CHECKING:
@@ -184,7 +184,10 @@ class Lake:
         Raises:
             QueryError: The SQL is wrong or not a query.
         """
-        return self.session(as_of=as_of).query(sql)
+        try:
+            return self.session(as_of=as_of).query(sql)
+        except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
+            return self.session(as_of=as_of).query(sql)
 
     def session(self, *, as_of: datetime | str | int | None = None) -> "Session":
         """A read-only SQL session over the lake as it is now."""

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import duckdb
 
-from lakehouse import compaction
+from lakehouse import compaction, logpack
 from lakehouse.change import DISPOSITIONS, Change, Write, work_out
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
@@ -31,7 +31,6 @@ from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
 from lakehouse.quarantine import keep_discarded, keep_refused
 from lakehouse.state import State
-from lakehouse.store.base import Absent, Exists
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -153,17 +152,16 @@ class Load:
             try:
                 commit = self._next(log)
             except duckdb.Error as error:
+                if self.lake.log(self.source).head > log.head:
+                    continue  # what it names may be packed and pruned by now
                 if compaction.forget(self.lake.store, self.source):
                     continue  # a compaction may be damaged: it is derived, so do without
                 raise self._unreadable(log, error) from error
             line = commits.lines([commit], prev=log.digest)
+            if not logpack.claim(self.lake.store, self.source, commit.seq, line):
+                time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
+                continue
             key = layout.log_key(self.source, commit.seq)
-            try:
-                self.lake.store.create(key, line)
-            except Exists:
-                if not self._is_mine(commit.seq, line):
-                    time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
-                    continue
             # Not read back: it is published, and an error now would say otherwise.
             self.commit = commits.parse_file(line, key=key, source=self.source)[0]
             self._keep_up()
@@ -262,13 +260,6 @@ class Load:
             self.lake.store.put(key, part.data)
             parts.append(Part(path=key, sha256=part.sha256, size_bytes=len(part.data), rows=part.rows))
         return replace(about, parts=tuple(parts), content=content)
-
-    def _is_mine(self, seq: int, line: bytes) -> bool:
-        """Whether the commit that is there is this very one: the answer to our own write was lost."""
-        try:
-            return self.lake.store.get(layout.log_key(self.source, seq)) == line
-        except Absent:
-            return False
 
 
 def check_new_names(lake: "Lake", log: Log, tables: Sequence[str]) -> None:

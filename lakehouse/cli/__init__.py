@@ -22,6 +22,9 @@ COMMANDS = {
     "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
     "verify": ("upkeep", "Check every digest, every chain and the order of writing."),
+    "pack": ("keeping", "Make few large files of many small ones; content never changes."),
+    "prune": ("keeping", "Delete the small files that verified packs stand for."),
+    "expire": ("keeping", "Let old states go, by an explicit policy."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),
     "doctor": ("upkeep", "Say what is installed, what is reachable, and what to do."),
 }

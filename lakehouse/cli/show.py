@@ -8,6 +8,8 @@ from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, print_table, size
 from lakehouse.core.moments import render
 
+_TOLD = 2  # packs of one table that are told one by one
+
 if TYPE_CHECKING:
     from lakehouse.core.commit import Commit
     from lakehouse.core.log import Log, TableLog
@@ -116,6 +118,15 @@ def story(commit: "Commit") -> str:
     if commit.failure is not None:
         return commit.failure
     pieces = [] if commit.reverts_to is None else [f"reverted to load {commit.reverts_to}"]
+    pieces += [f"{name}: one part for loads {p.first:,} to {p.last:,} ({many(p.rows, 'row')})"
+              for name, packs in commit.packs.items() for p in packs[:_TOLD]]  # fmt: skip
+    pieces += [
+        f"{name}: {len(packs):,} parts in all" for name, packs in commit.packs.items() if len(packs) > _TOLD
+    ]
+    if commit.retention:
+        spans = commit.retention.get("expired", ())
+        lost = sum(last - first + 1 for first, last in spans)
+        return f"{commit.retention.get('policy')}: {many(lost, 'state')} let go"
     for name, change in commit.tables.items():
         signs = (
             ("+", change.counts.get("appeared", 0) + change.counts.get("appended", 0)),

@@ -140,6 +140,11 @@ class Commit:
     record: JSON = field(default_factory=dict)
 
     @property
+    def is_load(self) -> bool:
+        """Whether it is an observation of the source, and not a pack or a retention of earlier ones."""
+        return not (self.packs or self.retention)
+
+    @property
     def outcome(self) -> str:
         """`failed`, `unchanged` (looked, nothing new), `loaded`, `packed` or `expired`."""
         if self.failure is not None:
@@ -401,7 +406,7 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
             )
             for name, packs in record.get("packs", {}).items()
         },
-        retention=record.get("retention", {}),
+        retention=_retention(record.get("retention", {})),
         reverts_to=_reverts_to(record.get("reverts_to"), seq),
         digest=digest_of(line),
         record={name: value for name, value in record.items() if name != "_tables"},
@@ -413,6 +418,11 @@ def _reverts_to(load: object, seq: int) -> int | None:
         return load
     msg = f"reverts_to is {load!r}"
     raise ValueError(msg)
+
+
+def _retention(record: JSON) -> JSON:
+    ranges = [[int(first), int(last)] for first, last in record.get("expired", ())]
+    return dict(record) | ({"expired": ranges} if ranges else {})
 
 
 def pack_of(record: JSON, *, key: str, within: str) -> Pack:

@@ -140,7 +140,8 @@ class Log:
         effective_at: When the newest state holds from; None for an empty log.
         pipeline: The newest pipeline state that a commit holds.
         piped: Numbers of the commits that hold a pipeline state.
-        expired: The newest commit with which a retention let rows go; 0 without one.
+        expired: The positions that are no as-ofs any more, as ranges in order: a retention let them go.
+        expired_by: The newest commit with which one did; 0 without any.
         reach: The log files that it was read from.
         mark: The newest summary of it that is kept.
     """
@@ -151,7 +152,8 @@ class Log:
     effective_at: datetime | None = None
     pipeline: dict[str, Any] | None = None
     piped: Chronicle[int] = field(default_factory=Chronicle)
-    expired: int = 0
+    expired: tuple[tuple[int, int], ...] = ()
+    expired_by: int = 0
     reach: Reach = field(default_factory=Reach)
     mark: Mark = field(default_factory=Mark)
     _tables: dict[str, TableLog] = field(default_factory=dict, repr=False)
@@ -175,6 +177,11 @@ class Log:
     def tables(self) -> Mapping[str, TableLog]:
         """What the log says about each table, by name, in order of first appearance."""
         return MappingProxyType(self._tables)
+
+    def is_expired(self, seq: int) -> bool:
+        """Whether the state at a position can no longer be told."""
+        at = bisect_right(self.expired, seq, key=lambda span: span[0])
+        return at > 0 and seq <= self.expired[at - 1][1]
 
     def find(self, load_id: str) -> Commit | None:
         """The commit of a load id, or None."""
@@ -205,16 +212,26 @@ class Log:
         """The position that an as-of means: an instant, a sequence number, or None for now.
 
         Raises:
-            NotFoundError: The log is shorter than the sequence number.
+            NotFoundError: The log is shorter than the sequence number, or a retention let the state go.
         """
         if as_of is None:
             return self.head
         if isinstance(as_of, datetime):
-            return self.position(as_of)
+            return self._told(self.position(as_of))
         if not 0 <= as_of <= self.head:
             msg = f"{self.source}: there is no load {as_of}; the log ends at {self.head}"
             raise NotFoundError(msg, hint=f"See: lakehouse log {self.source}")
-        return as_of
+        return self._told(as_of)
+
+    def _told(self, seq: int) -> int:
+        """A position whose state can be told, or NotFoundError that names the nearest ones."""
+        if not self.is_expired(seq):
+            return seq
+        span = next((first, last) for first, last in self.expired if first <= seq <= last)
+        near = [f"{at} ({self.commits[at - 1].effective_at:%Y-%m-%d %H:%M:%S}Z)" if at else "0"
+                for at in (span[0] - 1, span[1] + 1)]  # fmt: skip
+        msg = f"{self.source}: the state as of load {seq} is expired: a retention let it go"
+        raise NotFoundError(msg, hint=f"The nearest states that are kept: load {near[0]} and load {near[1]}.")
 
     def extended(self, more: Sequence[Commit], *, key: str = "", size_bytes: int = 0) -> "Log":
         """A log with more commits at its end.
@@ -238,6 +255,7 @@ class Log:
         tables = dict(self._tables)
         for name, news in news_of(more, known=tables).items():
             tables[name] = _table_after(tables.get(name), name, news)
+        gone = [(first, last) for commit in more for first, last in commit.retention.get("expired", ())]
         for commit in more:
             ids.setdefault(commit.load_id, commit.seq)
         return replace(
@@ -247,7 +265,8 @@ class Log:
             effective_at=more[-1].effective_at,
             pipeline=next((c.pipeline for c in reversed(more) if c.pipeline is not None), self.pipeline),
             piped=self.piped.extended(c.seq for c in more if c.pipeline is not None),
-            expired=next((c.seq for c in reversed(more) if c.retention), self.expired),
+            expired=_joined([*self.expired, *gone]) if gone else self.expired,
+            expired_by=next((c.seq for c in reversed(more) if c.retention), self.expired_by),
             reach=self.reach.further(key, size_bytes),
             _tables=tables,
             _ids=ids,
@@ -348,3 +367,14 @@ def _until(changes: Iterable[tuple[int, TableChange]], seq: int) -> Iterator[tup
         if change[0] < seq:
             return
         yield change
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges in order; those that touch become one."""
+    out: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)

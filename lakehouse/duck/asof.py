@@ -57,12 +57,15 @@ class Moment:
         source: Name of the source.
         head: Number of its newest load.
         tags: Positions in the source by name of the tag.
+        expired: Positions that a retention let go, as `(first, last)`, with when the first took effect
+            and when the one after the last did.
     """
 
     given: str
     source: str
     head: int
     tags: Mapping[str, int] = field(default_factory=dict)
+    expired: Sequence[tuple[int, int, int, int]] = ()
 
     @property
     def text(self) -> str:
@@ -109,8 +112,22 @@ class Moment:
         """One of three expressions, by the kind of moment."""
         wrong = f"error('as of ' || {self.text} || ': {_NEITHER}')"
         return (
-            f"CASE WHEN {self.given} IS NULL THEN {now} WHEN {self.number} IS NOT NULL THEN {number} "
+            f"CASE WHEN {self.given} IS NULL THEN {now} {self._lost}WHEN {self.number} IS NOT NULL THEN {number} "
             f"WHEN {self.instant} IS NULL THEN {wrong} ELSE {instant} END"
+        )
+
+    @property
+    def _lost(self) -> str:
+        """The branch for a state that a retention let go: it is refused, never answered by what is left."""
+        if not self.expired:
+            return ""
+        first, last, first_at, next_at = zip(*self.expired, strict=True)
+        inside = f"[-1, {', '.join(map(str, last))}]::BIGINT[][{_step(self.number, first)}] >= {self.number}"
+        during = f"[NULL, {', '.join(map(str, next_at))}]::BIGINT[][{_step(self.instant, first_at)}] > {self.instant}"
+        said = f"{self.source}: as of "
+        return (
+            f"WHEN CASE WHEN {self.number} IS NOT NULL THEN {inside} ELSE {during} END THEN error("
+            f"{literal(said)} || {self.text} || ' is expired; see lakehouse.loads for what is kept') "
         )
 
     def step(self, seqs: Sequence[int], instants: Sequence[int]) -> str:

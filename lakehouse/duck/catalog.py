@@ -38,7 +38,7 @@ CREATE TABLE about (name VARCHAR, value VARCHAR);
 CREATE TABLE loads (
     source VARCHAR, seq BIGINT, load_id VARCHAR, outcome VARCHAR,
     observed_at TIMESTAMPTZ, effective_at TIMESTAMPTZ, committed_at TIMESTAMPTZ,
-    failure VARCHAR, discarded BIGINT, digest VARCHAR
+    failure VARCHAR, discarded BIGINT, digest VARCHAR, expired BOOLEAN
 );
 CREATE TABLE table_loads (
     source VARCHAR, "table" VARCHAR, seq BIGINT, disposition VARCHAR, base BOOLEAN, rows BIGINT,
@@ -59,7 +59,7 @@ CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAM
 """
 
 _INSERTS = {
-    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR",
+    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR BOOLEAN",
     "table_loads": "VARCHAR VARCHAR BIGINT VARCHAR BOOLEAN BIGINT BIGINT BIGINT BIGINT BIGINT BIGINT",
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
@@ -279,7 +279,9 @@ def _begins(log: Log, end: End) -> bool:
 def _add(
     connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int, tags: Mapping[str, Tag]
 ) -> None:
-    """Add to a catalog what a log says beyond a commit."""
+    """Add to a catalog what a log says beyond a commit. Raises ValueError if it changes what was said before."""
+    if log.expired_by > known:
+        raise ValueError("states that were there are gone")
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(log.source)}")
     _describe(connection, log, known)
     begin = f"{VIEW}{log.source}."
@@ -322,6 +324,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log, known: int = 0) -
         rows["loads"].append((
             log.source, c.seq, c.load_id, c.outcome, microseconds(c.observed_at), microseconds(c.effective_at),
             microseconds(c.committed_at), c.failure, discarded, c.digest,
+            log.is_expired(c.seq),
         ))  # fmt: skip
     for table in log.tables.values():
         for seq, change in table.changes_since(known + 1):

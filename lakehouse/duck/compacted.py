@@ -40,6 +40,7 @@ class Epoch:
     """
 
     path: str
+    size_bytes: int
     first: int
     first_at: int
     end: int
@@ -66,8 +67,14 @@ class Compaction:
     columns: tuple[Column, ...]
     epochs: tuple[Epoch, ...]
     now: str
+    now_size: int
     now_sha256: str
     now_rows: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of its files by key."""
+        return {epoch.path: epoch.size_bytes for epoch in self.epochs} | {self.now: self.now_size}
 
     @property
     def paths(self) -> list[str]:
@@ -138,9 +145,10 @@ class Compacted:
         instants = [epoch.first_at if epoch else now.at for epoch in starts]
         # Before the first epoch there was nothing, which its own filter says.
         file = f"[{', '.join(paths)}][{moment.step(seqs, instants)}]" if now.epochs else paths[-1]
+        number = f"least({moment.number}, {FOREVER - 1})"
         where = moment.choose(
             now="true",
-            number=f"_lake_p.{SEQ} <= {moment.number} AND _lake_p._lake_end > {moment.number}",
+            number=f"_lake_p.{SEQ} <= {number} AND _lake_p._lake_end > {number}",
             instant=f"_lake_p._lake_at <= {moment.instant} AND _lake_p._lake_end_at > {moment.instant}",
         )
         return f"SELECT {items} FROM read_parquet({file}, hive_partitioning = false) AS _lake_p WHERE {where}"
@@ -243,35 +251,52 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
     about = log.tables.get(table)
     if about is None or not about.eras[-1].key:
         return None
-    for key in sorted(
-        (e.key for e in store.list(prefix(log.source, table)) if e.key.endswith(".json")), reverse=True
-    ):
+    there = {entry.key: entry.size_bytes for entry in store.list(prefix(log.source, table))}
+    for key in sorted((key for key in there if key.endswith(".json")), reverse=True):
         try:
-            found = json.loads(store.get(key))
+            content = store.get(key)
+            found = json.loads(content)
             if (
                 found["version"] == VERSION
+                and key.endswith(f"-{digest(content)}.json")
                 and found["seq"] <= log.head
                 and found["commit"] == log.digest_at(found["seq"])[:16]
-                and found["expired"] == log.expired  # one from before it has rows that are gone
+                and found["expired"] == log.expired_by  # one from before it has rows that are gone
             ):
-                return Compaction(
+                compaction = Compaction(
                     seq=found["seq"],
                     at=found["at"],
                     columns=tuple(column_from_json(column) for column in found["columns"]),
                     epochs=tuple(Epoch(**epoch) for epoch in found["epochs"]),
                     now=found["now"],
+                    now_size=found["now_size"],
                     now_sha256=found["now_sha256"],
                     now_rows=found["now_rows"],
                 )
+                if compaction.sizes.items() <= there.items():  # no file is missing, or cut off
+                    return compaction
         except (Absent, ValueError, KeyError, TypeError):  # of another version, damaged, or just replaced
             continue
     return None
+
+
+def digest(content: bytes) -> str:
+    """What the name of a file of a compaction says of its bytes."""
+    return hashlib.sha256(content).hexdigest()[:24]
 
 
 def is_sound(store: "Store", compaction: Compaction) -> bool:
     """Whether the state at its end has the bytes that were written: a flipped bit must not reach a commit."""
     try:
         return hashlib.sha256(store.get(compaction.now)).hexdigest() == compaction.now_sha256
+    except LakehouseError:
+        return False
+
+
+def is_whole(store: "Store", compaction: Compaction) -> bool:
+    """Whether all its files have the bytes that were written, as the next compaction goes on from them."""
+    try:
+        return all(digest(store.get(path)) == path[-32:-8] for path in compaction.paths)
     except LakehouseError:
         return False
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from lakehouse.duck.asof import check_as_of
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
-from lakehouse.errors import IntegrityError, QueryError, SetupError
+from lakehouse.errors import ContentionError, IntegrityError, MissingPartError, QueryError, SetupError
 from lakehouse.store import LocalStore, open_store
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ class Session:
         broken: What is wrong with sources whose log cannot be read; they are not in the catalog.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, broken: dict[str, IntegrityError]) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, broken: dict[str, IntegrityError], lake: "Lake"
+    ) -> None:
         self.connection = connection
         self.broken = broken
+        self._lake = lake
 
     @classmethod
     def over(cls, lake: "Lake", *, as_of: datetime | str | int | None = None) -> "Session":
@@ -52,7 +56,7 @@ class Session:
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        return cls(connection, broken)
+        return cls(connection, broken, lake)
 
     def query(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run one query; the result is read from the connection that is returned.
@@ -60,13 +64,23 @@ class Session:
         Raises:
             QueryError: It is not a query, or DuckDB refuses it.
             MissingPartError: A part that it needs is not there.
+            ContentionError: It was packed and pruned since the session began; in a new one it works.
         """
-        with explained(self.broken):
+        with self.explained():
             return self.connection.execute(self.checked(sql))
 
-    def explained(self) -> "contextlib.AbstractContextManager[None]":
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
         """Errors of DuckDB inside the block, such as while a result is read, become ours."""
-        return explained(self.broken)
+        try:
+            with explained(self.broken):
+                yield
+        except MissingPartError as error:
+            if current.is_current(self.connection, self._lake):
+                raise
+            raise ContentionError(
+                "a file that the query reads was packed and pruned while it ran", hint="Run it again."
+            ) from error
 
     def checked(self, sql: str) -> str:
         """The text of the one query that the SQL consists of. Raises QueryError if it is not one."""

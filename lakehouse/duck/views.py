@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lakehouse.core.log import Log, TableLog
+from lakehouse.core.moments import microseconds
 from lakehouse.core.tag import Tag
 from lakehouse.core.types import Column
 from lakehouse.duck.asof import TURNED, Moment
@@ -73,9 +74,18 @@ class _Readable:
         """The name of what stands beside the table's view."""
         return f"{quote(self.log.source)}.{quote(self.table.name + suffix)}"
 
+    @property
+    def expired(self) -> list[tuple[int, int, int, int]]:
+        """What a retention let go, as `Moment` takes it."""
+
+        def at(seq: int) -> int:
+            return microseconds(self.log.commits[seq - 1].effective_at)
+
+        return [(first, last, at(first), at(last + 1)) for first, last in self.log.expired]
+
     def state(self, moment: str, columns: Sequence[Column]) -> str:
         """A SELECT of the table's rows at a moment."""
-        when = Moment(moment, self.log.source, self.log.head, self.tags)
+        when = Moment(moment, self.log.source, self.log.head, self.tags, self.expired)
         if self.compacted is not None:
             return self.compacted.state(columns, when)
         base = (

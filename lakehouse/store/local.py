@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -141,6 +141,12 @@ class LocalStore:
             target.unlink(missing_ok=True)
         except OSError as error:
             raise _failed(target, error) from error
+
+    def sweep(self, keys: Iterable[str]) -> None:
+        """Remove the folders of deleted files where they are empty: each takes a block on the disk."""
+        for folder in {self.path(key).parent for key in keys}:
+            with contextlib.suppress(OSError):  # it is not empty, or gone
+                folder.rmdir()
 
     def _prepare(self, key: str) -> tuple[Path, Path]:
         target = self.path(key)
