@@ -212,8 +212,12 @@ def test_readers_never_err_nor_go_wrong_while_compactions_are_made(
         while not stop.exists():
             session = lake.session()
             assert session.query(ASKS[1]).fetchall() == past
-            history = "SELECT count(*) FROM shop.items_history WHERE to_load IS NULL AND change <> 'disappeared'"
-            assert session.query(f"SELECT (SELECT count(*) FROM shop.items) = ({history})").fetchall() == [(True,)]
+            history = (
+                "SELECT count(*) FROM shop.items_history WHERE to_load IS NULL AND change <> 'disappeared'"
+            )
+            assert session.query(f"SELECT (SELECT count(*) FROM shop.items) = ({history})").fetchall() == [
+                (True,)
+            ]
             times += 1
         return times
 

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -168,10 +168,14 @@ def _everything(lake: Lake, *, upto: int = LOADS) -> dict[str, list[Any]]:
     """What SQL says of all of the past."""
     session = lake.session()
     asks = {f"at {n}": f"s.t_at({n})" for n in range(upto + 1)}
-    asks |= {f"day {n}": f"s.t_at('{START + timedelta(days=n, hours=1):%Y-%m-%d %H:%M}')" for n in range(upto + 1)}
+    asks |= {
+        f"day {n}": f"s.t_at('{START + timedelta(days=n, hours=1):%Y-%m-%d %H:%M}')" for n in range(upto + 1)
+    }
     asks |= {f"diff {n}": f"s.t_diff({n}, {upto - n})" for n in range(0, upto, 3)}
     asks |= {"now": "s.t", "history": "s.t_history"}
-    return {name: session.query(f"SELECT * FROM {what} ORDER BY ALL").fetchall() for name, what in asks.items()}
+    return {
+        name: session.query(f"SELECT * FROM {what} ORDER BY ALL").fetchall() for name, what in asks.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -263,8 +267,7 @@ def test_a_compaction_of_a_history_that_was_replaced_is_not_used(own: Path) -> N
     lake = Lake.open(own)
     for n in range(10, LOADS + 1):
         _put(lake, [{"id": 1, "price": n}], n)
-    assert lake.query("SELECT * FROM s.t").fetchall() == [(1, str(LOADS), None)] or True
-    assert lake.query("SELECT id, price FROM s.t").fetchall()[0][0] == 1
+    assert lake.query("SELECT id FROM s.t").fetchall() == [(1,)]
     assert lake.query("SELECT count(*) FROM s.t").fetchall() == [(1,)]
     assert compaction.compact(lake, "s") == ["t"]
     assert lake.query("SELECT count(*) FROM s.t_at(10)").fetchall() == [(1,)]
@@ -305,7 +308,7 @@ TYPED = {
     "binary": pa.array([b"\x00\xff", None]),
     "date": pa.array([date(1, 1, 1), None]),
     "time": pa.array([time(23, 59, 59, 999999), None], pa.time64("us")),
-    "timestamp": pa.array([datetime(1969, 12, 31, 23), None], pa.timestamp("us")),
+    "timestamp": pa.array([datetime(1969, 12, 31, 23), None], pa.timestamp("us")),  # noqa: DTZ001 - a type without a zone is meant
     "timestamptz": pa.array([datetime(2026, 1, 1, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
     "timestamp_ns": pa.array([1, None], pa.timestamp("ns")),
     "timestamptz_ns": pa.array([1, None], pa.timestamp("ns", "UTC")),
@@ -321,7 +324,9 @@ def test_values_of_every_type_are_the_same_after_a_compaction() -> None:
     def put(*at: int) -> Commit:
         columns = {name: values.take(pa.array(at, pa.int64())) for name, values in TYPED.items()}
         with lake.load("s", gates=OPEN) as load:
-            load.write("t", pa.table({"id": range(len(at))} | columns), disposition="replace", primary_key="id")
+            load.write(
+                "t", pa.table({"id": range(len(at))} | columns), disposition="replace", primary_key="id"
+            )
         assert load.commit is not None
         return load.commit
 
@@ -356,16 +361,33 @@ def test_moments_of_all_kinds_mean_the_same_with_a_compaction(rows: Snapshot, *,
 
     for moment in ("0", "'0'", "'1999-01-01'", "DATE '2026-01-02' - 1", "TIMESTAMP '0044-03-15 (BC)'"):
         assert count(moment) == 0, moment
-    for moment in ("1", "'2026-01-02'", "DATE '2026-01-02'", "'2026-01-02T23:59:59.999999Z'", "'2026-01-03 00:30+01:00'"):
+    for moment in (
+        "1",
+        "'2026-01-02'",
+        "DATE '2026-01-02'",
+        "'2026-01-02T23:59:59.999999Z'",
+        "'2026-01-03 00:30+01:00'",
+    ):
         assert count(moment) == 2, moment
-    for moment in ("2", "' 2 '", "NULL", "'2026-01-03'", "'9999-12-31'", "9000000000000000000", "9223372036854775807", "'290000-01-01'"):
+    for moment in (
+        "2",
+        "' 2 '",
+        "NULL",
+        "'2026-01-03'",
+        "'9999-12-31'",
+        "9000000000000000000",
+        "9223372036854775807",
+        "'290000-01-01'",
+    ):
         assert count(moment) == len(rows), moment
     for moment in ("'nonsense'", "-1", "1.5", "'99999999999999999999'", "''", "'infinity'", "'-infinity'"):
         with pytest.raises((QueryError, duckdb.Error), match="is neither an instant"):
             count(moment)
 
 
-def test_rows_that_go_and_come_back_are_told_across_epochs_and_compactions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_go_and_come_back_are_told_across_epochs_and_compactions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(compaction, "EPOCH_LEAST", 1)
     lake = Lake.create(MemoryStore())
     for n in range(1, 31):  # row 1 is there in loads 1-3, 7-9, 13-15, …; row 2 always, another each time
@@ -376,10 +398,15 @@ def test_rows_that_go_and_come_back_are_told_across_epochs_and_compactions(monke
     assert found is not None
     assert len(found.epochs) > 5
     assert is_sound(lake.store, found)
-    told = lake.query("SELECT from_load, to_load, change FROM s.t_history WHERE id = 1 ORDER BY ALL").fetchall()
+    told = lake.query(
+        "SELECT from_load, to_load, change FROM s.t_history WHERE id = 1 ORDER BY ALL"
+    ).fetchall()
     expected: list[Any] = []
     for n in range(1, 31, 6):
-        expected += [(n, n + 3, "reappeared" if expected else "appeared"), (n + 3, n + 6 if n < 25 else None, "disappeared")]
+        expected += [
+            (n, n + 3, "reappeared" if expected else "appeared"),
+            (n + 3, n + 6 if n < 25 else None, "disappeared"),
+        ]
     assert told == expected
     assert lake.query("SELECT count(*) FROM s.t_history WHERE id = 2").fetchall() == [(30,)]
 
@@ -389,7 +416,9 @@ def test_two_loads_at_the_same_instant_show_the_later_one(monkeypatch: pytest.Mo
     lake = Lake.create(MemoryStore())
     for n in range(12):
         with lake.load("s", observed_at=START + timedelta(days=n // 3)) as load:
-            load.write("t", [{"id": i, "v": n} for i in range(1 + n % 2)], disposition="replace", primary_key="id")
+            load.write(
+                "t", [{"id": i, "v": n} for i in range(1 + n % 2)], disposition="replace", primary_key="id"
+            )
         if n in (4, 9):
             compaction.compact(lake, "s")
     for day in range(4):

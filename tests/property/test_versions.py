@@ -4,9 +4,8 @@ import json
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from naive_model import Model, Op, Row, canon, canon_row, key_of
+from naive_model import Model, Op, Row, canon_row, key_of
 from test_history import COMMON_VALUES, KEYS, START, VALUES, VOLATILE, ops
 
 from lakehouse import Lake, compaction
@@ -42,7 +41,9 @@ PLAIN = ("a", "b", "A", "c d")
 class Spec:
     """How a table of the machine is written: always with this key, and these columns beside it."""
 
-    def __init__(self, key: tuple[str, ...], columns: Sequence[str], *, volatile: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, key: tuple[str, ...], columns: Sequence[str], *, volatile: tuple[str, ...] = ()
+    ) -> None:
         self.key, self.columns, self.volatile = key, columns, volatile
 
 
@@ -82,9 +83,7 @@ def keyed_ops(draw: st.DrawFn, table: str, before: list[Row]) -> Op:
 @st.composite
 def group_ops(draw: st.DrawFn, table: str, before: list[Row]) -> Op:
     """A merge of groups of rows."""
-    rows = draw(
-        st.lists(st.fixed_dictionaries({"G": st.integers(1, 3), "x": st.integers(0, 2)}), max_size=4)
-    )
+    rows = draw(st.lists(st.fixed_dictionaries({"G": st.integers(1, 3), "x": st.integers(0, 2)}), max_size=4))
     rows = [dict(row) for row in before if draw(st.booleans())] + rows
     op = Op(table=table, rows=rows, disposition="merge", merge_key=("G",))
     if draw(st.booleans()):
@@ -109,7 +108,9 @@ class Versions(RuleBasedStateMachine):
         self.store = LocalStore(self.folder / "lake") if self.folder else MemoryStore()
         self.lake = Lake.create(self.store)
 
-    @rule(data=st.data(), tables=st.lists(st.sampled_from([*SPECS, "group", "free"]), max_size=2, unique=True))
+    @rule(
+        data=st.data(), tables=st.lists(st.sampled_from([*SPECS, "group", "free"]), max_size=2, unique=True)
+    )
     def load(self, data: st.DataObject, tables: list[str]) -> None:
         writes = []
         for table in tables:
@@ -146,9 +147,20 @@ class Versions(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["replace", "merge"]))
     def load_what_was_imported(self, data: st.DataObject, how: str) -> None:
         """A load by key on top of rows whose keys may repeat: its snapshots begin anew."""
-        rows = {key_of(row, ("id",)): dict(row) for row in self.model.now["imported"] if data.draw(st.booleans())}
-        op = Op(table="imported", rows=[*rows.values()], disposition=how, primary_key=("id",), volatile=(VOLATILE,))
-        load_id, observed = f"load {len(self.model.load_ids)}", START + timedelta(days=len(self.model.effective))
+        rows = {
+            key_of(row, ("id",)): dict(row) for row in self.model.now["imported"] if data.draw(st.booleans())
+        }
+        op = Op(
+            table="imported",
+            rows=[*rows.values()],
+            disposition=how,
+            primary_key=("id",),
+            volatile=(VOLATILE,),
+        )
+        load_id, observed = (
+            f"load {len(self.model.load_ids)}",
+            START + timedelta(days=len(self.model.effective)),
+        )
         with self.lake.load("s", load_id=load_id, observed_at=observed, gates=OPEN) as load:
             load.write(op.table, op.rows, **op.settings)
         self.model.load(load_id, observed, [op])
@@ -163,7 +175,9 @@ class Versions(RuleBasedStateMachine):
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
         table = data.draw(st.sampled_from(sorted(self.model.now)))
-        Asked(self.lake, self.model).look(table, *(data.draw(st.integers(0, len(self.model.effective))) for _ in "12"))
+        Asked(self.lake, self.model).look(
+            table, *(data.draw(st.integers(0, len(self.model.effective))) for _ in "12")
+        )
 
     def teardown(self) -> None:
         try:
@@ -297,7 +311,8 @@ class Asked:
                 now[key_of(row, key)].append(row)
             for each in {*now, *groups}:
                 one, two = (
-                    Counter(canon_row(row, without=left_out) for row in g.get(each, ())) for g in (groups, now)
+                    Counter(canon_row(row, without=left_out) for row in g.get(each, ()))
+                    for g in (groups, now)
                 )
                 if one != two:
                     lives[each].append((seq, now.get(each, [])))
@@ -310,7 +325,9 @@ class Asked:
                 what = ("changed" if before else "reappeared" if i else "appeared") if rows else "disappeared"
                 changed: tuple[str, ...] = ()
                 if what == "changed" and len(rows) == len(before) == 1:
-                    changed = tuple(n for n in order if canon_row({n: rows[0].get(n)}) != canon_row({n: before[0].get(n)}))
+                    changed = tuple(
+                        n for n in order if canon_row({n: rows[0].get(n)}) != canon_row({n: before[0].get(n)})
+                    )
                 listed = Counter(canon_row(row, without=left_out) for row in rows or before)
                 found[each, seq, what] = (till, changed, listed)
         return found
@@ -361,7 +378,9 @@ class Asked:
             assert canon_row(row, without=left_out) == canon_row(is_.get(k) or was[k], without=left_out)
             assert (before is not None) == (k in was)
             if before is not None:
-                assert canon_row(self._decoded(about, before), without=left_out) == canon_row(was[k], without=left_out)
+                assert canon_row(self._decoded(about, before), without=left_out) == canon_row(
+                    was[k], without=left_out
+                )
             differing = {
                 n for n in {*was[k], *is_[k]} - {*key, *left_out} if canon_row({n: was[k].get(n)}) != canon_row({n: is_[k].get(n)})
             } if change == "changed" else set()  # fmt: skip
