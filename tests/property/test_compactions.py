@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -437,3 +438,58 @@ def test_a_volatile_column_makes_no_difference_where_rows_have_no_key() -> None:
             load.write("t", rows, disposition="replace", volatile=["seen"])
     found = lake.query("SELECT * FROM s.t_diff(1, 2) ORDER BY v").fetchall()
     assert found == [("disappeared", -1, 2, 1), ("appeared", 1, 3, 2)]
+
+
+NAMES = (
+    "t",
+    "T1",
+    "t2",
+    "n",
+    "change",
+    "before",
+    "valid_from",
+    "changed_columns",
+    "c0",
+    "c1",
+    "k0",
+    "newest",
+)
+NAMES += (
+    "_lake_newest",
+    "_lake_n",
+    "_lake_v",
+    "_lake_d",
+    "_lake_end",
+    "_lake_at",
+    "_lake_seq",
+    "a",
+    "b",
+    "seq",
+    "row",
+)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("key", [(), ("t",), ("_lake_newest", "T1", "k0")], ids=["no key", "one", "three"])
+def test_columns_named_as_the_sql_of_versions_names_things(key: tuple[str, ...], *, compact: bool) -> None:
+    lake = Lake.create(MemoryStore())
+    row = {name: f"of {name}" for name in NAMES}
+    for n, rows in enumerate([[row], [row | {"n": "new"}, row | dict.fromkeys(key or ["n"], "2")], [row]]):
+        with lake.load("s", gates=OPEN) as load:
+            load.write("t", rows, disposition="replace", primary_key=key)
+        if compact and n == 1:
+            compaction.compact(lake, "s")
+    stored = [c.name for c in lake.log("s").tables["t"].columns]
+    assert lake.query("SELECT * FROM s.t_at(1)").fetchall() == [tuple(row.values())]
+    assert lake.query("SELECT count(*) FROM s.t_at(2)").fetchall() == [(2,)]
+    assert lake.query("SELECT * FROM s.t_at(NULL)").fetchall() == [tuple(row.values())]
+    cursor = lake.query("SELECT * FROM s.t_diff(1, 2)")
+    names = [c[0] for c in cursor.description or []]
+    assert [name for name in names if name in stored] == stored
+    found = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    assert Counter(r["_lake_change"] for r in found) == (
+        {"appeared": 1, "changed": 1} if key else {"appeared": 2, "disappeared": 1}
+    )
+    assert lake.query("SELECT * FROM s.t_diff(3, 1)").fetchall() == []
+    if key:
+        assert lake.query("SELECT count(*) FROM s.t_history").fetchall() == [(5,)]

@@ -411,7 +411,10 @@ class Asked:
 
     def _called(self, about: TableLog, name: str) -> str:
         """What a column of a view is called beside those of the data."""
-        return f"_lake_{name}" if name in {c.name.lower() for c in about.columns} else name
+        taken = {c.name.lower() for c in about.columns}
+        while name in taken:
+            name = f"_lake_{name}"
+        return name
 
     def _volatile(self, table: str) -> tuple[str, ...]:
         return self.log.tables[table].last.volatile
