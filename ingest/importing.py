@@ -4,6 +4,7 @@ The readers in `ingest.history` say what the versions are, `lakehouse.bulk` publ
 version that is empty or does not parse becomes a failed observation in the log.
 """
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,8 @@ from ingest.history import (
 from lakehouse import Lake
 from lakehouse.bulk import BulkLoad
 from lakehouse.core.log import Log
-from lakehouse.errors import UserError
+from lakehouse.errors import LakehouseError, UserError
+from lakehouse.pack import AUTOMATIC, pack
 
 Progress = Callable[[int, int], None]
 EMPTY = "empty file"  # as `parse` says it: a download that failed, and no sign of wrong options
@@ -158,7 +160,8 @@ def _new_versions(log: Log, versions: Sequence[Version], table: str) -> list[Ver
     if not new or not log.head:
         return new
     latest = log.effective_at
-    others = not log.commits[-1].load_id.startswith(f"{table}@")
+    newest = next((c.load_id for c in reversed(log.commits) if c.is_load), "")
+    others = not newest.startswith(f"{table}@")
     if (others or not any(known)) and latest is not None and new[0].time < latest:
         raise UserError(
             f"source {log.source} already has loads up to {latest:%Y-%m-%d %H:%M}Z; "
@@ -224,6 +227,8 @@ def _import(
             hint="Nothing was imported. Check --rows and --kind, then run it again.",
         )
     load.flush()
+    with contextlib.suppress(LakehouseError):  # all is published; `lakehouse pack` says what is wrong
+        pack(load.lake, load.source, least=AUTOMATIC)
     result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
     result.repeated_keys = load.repeated_keys
     return result

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
+from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit, Part, TableChange
@@ -27,7 +28,6 @@ from lakehouse.parquet.digest import combine, row_hashes
 from lakehouse.parquet.infer import canonical, column_to_array, infer_type, json_array
 from lakehouse.parquet.part import DELETED, RESERVED, SEQ, write_part
 from lakehouse.provenance import produced_by as provenance
-from lakehouse.store.base import Exists
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -181,12 +181,9 @@ class BulkLoad:
         if not self._pending:
             return
         content = commits.lines(self._with_part(), prev=self._log.digest)
-        key = layout.log_key(self.source, self._log.head + 1)
-        try:
-            self.lake.store.create(key, content)
-        except Exists:
+        if not logpack.claim(self.lake.store, self.source, self._log.head + 1, content):
             msg = f"{self.source}: another process wrote load {self._log.head + 1} while this import ran"
-            raise ContentionError(msg, hint="Nothing was lost: run the same import again.") from None
+            raise ContentionError(msg, hint="Nothing was lost: run the same import again.")
         self._log = self.lake.log(self.source)
         self._buffer, self._seqs, self._gone, self._pending = [], [], [], []
 
@@ -438,7 +435,7 @@ class BulkLoad:
             msg = f"{self.source}.{self.table}: was imported with {had}, not with {', '.join(self.key) or 'no key'}"
             raise UserError(msg, hint="Use the same key, or import into another source.")
         self._started = True
-        self._met_keys = any(change.counts.get("rows") for _, change in table.changes)
+        self._met_keys = table.met_rows
         self._types = {_source_name(c): c.type for c in table.last.columns}
         rows = self._current(table)
         if self.key:

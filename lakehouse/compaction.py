@@ -30,7 +30,6 @@ from lakehouse.duck.compacted import (
     Epoch,
     compacted,
     digest,
-    expired,
     is_whole,
     newest,
     prefix,
@@ -59,7 +58,7 @@ def keep_up(lake: "Lake", log: Log, table: str) -> bool:
         return False
     before = newest(lake.store, log, table)
     since = before.seq if before else 0
-    tail = [file for file in about.files if file.last > since]
+    tail = about.files_since(since + 1)
     cost = sum(OPENING + file.rows for file in tail)
     anew = (before.now_rows + (before.epochs[-1].rows if before.epochs else 0)) if before else 0
     if cost < max(WORTH, anew / 4):
@@ -81,17 +80,17 @@ def compact_table(lake: "Lake", log: Log, table: str) -> bool:
     """
     about = log.tables[table]
     form = shape(about)
-    last = about.changes[-1][0]
     if form is None:
         return False
     before = newest(lake.store, log, table)
-    if before is not None and before.seq >= last:
+    reading = compacted(lake, log, table, before) if before else None
+    if reading is not None and reading.usable and not reading.tail:
         return False
     usable = (
-        before is not None
-        and before.columns == about.columns
-        and compacted(lake, log, table, before).usable
-        and is_whole(lake.store, before)
+        reading is not None
+        and reading.usable
+        and reading.compaction.columns == about.columns
+        and is_whole(lake.store, reading.compaction)
     )
     with lake.reader().cursor() as duck:
         duck.execute("SET TimeZone = 'UTC'")
@@ -120,15 +119,15 @@ class _Writer:
         self.table = table
         self.form = form
         self.duck = duck
-        self.seq = table.changes[-1][0]
+        self.seq = table.last_seq
         self.at = self._at(self.seq)
 
     def write(self, before: Compaction | None) -> Compaction:
         """A compaction up to the newest load; from the one before on, if there is one."""
         self._times(before.seq if before else 0)
         kept: tuple[Epoch, ...] = ()
-        first, first_at = self.table.eras[0].first, self._at(self.table.eras[0].first)
         if before is None:
+            first, first_at = self.table.first_seq, self._at(self.table.first_seq)
             raw = inside(
                 scan(self.table.columns, self.table.files, locate=self.lake.locate, keyed=True),
                 self.table.columns,
@@ -162,7 +161,7 @@ class _Writer:
         ).versions(self.form, times="_lake_times", gone_in=before.epochs)
 
     def _times(self, since: int) -> None:
-        seqs = sorted({seq for seq, _ in self.table.changes_since(since)})
+        seqs = sorted({seq for seq, _ in self.table.changes_since(since + 1)})
         times = pa.table({"seq": pa.array(seqs, pa.int64()), "us": pa.array(map(self._at, seqs), pa.int64())})
         self.duck.register("_lake_times", times)
 
@@ -264,8 +263,8 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
     strays = [key for key in there if key not in named and key not in older]
     about = _fields(found) | {
         "version": VERSION,
-        "commit": log.commits[found.seq - 1].digest,
-        "expired": expired(log),
+        "commit": log.digest_at(found.seq)[:16],
+        "expired": log.expired_by,
         "columns": [column.to_json() for column in found.columns],
         "epochs": [asdict(epoch) for epoch in found.epochs],
         "strays": strays,

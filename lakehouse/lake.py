@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lakehouse.core import layout
-from lakehouse.errors import FormatError, NoLakeError, NotFoundError
+from lakehouse.errors import ContentionError, FormatError, MissingPartError, NoLakeError, NotFoundError
 from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
 
 if TYPE_CHECKING:
@@ -179,12 +179,15 @@ class Lake:
 
         Args:
             sql: One SELECT over `source.table`, `source.table_at(t)` and `lakehouse.loads/tables/files`.
-            as_of: Turn the whole query to this instant (or load number of every source).
+            as_of: Turn the whole query to this instant, tag, or load number of every source.
 
         Raises:
             QueryError: The SQL is wrong or not a query.
         """
-        return self.session(as_of=as_of).query(sql)
+        try:
+            return self.session(as_of=as_of).query(sql)
+        except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
+            return self.session(as_of=as_of).query(sql)
 
     def session(self, *, as_of: datetime | str | int | None = None) -> "Session":
         """A read-only SQL session over the lake as it is now."""

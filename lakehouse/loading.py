@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import duckdb
 
-from lakehouse import compaction
+from lakehouse import compaction, logpack
 from lakehouse.change import DISPOSITIONS, Change, Write, work_out
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
@@ -31,7 +31,6 @@ from lakehouse.parquet.part import stamp, write_parts
 from lakehouse.provenance import produced_by as provenance
 from lakehouse.quarantine import keep_discarded, keep_refused
 from lakehouse.state import State
-from lakehouse.store.base import Absent, Exists
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -153,17 +152,16 @@ class Load:
             try:
                 commit = self._next(log)
             except duckdb.Error as error:
+                if self.lake.log(self.source).head > log.head:
+                    continue  # what it names may be packed and pruned by now
                 if compaction.forget(self.lake.store, self.source):
                     continue  # a compaction may be damaged: it is derived, so do without
                 raise self._unreadable(log, error) from error
             line = commits.lines([commit], prev=log.digest)
+            if not logpack.claim(self.lake.store, self.source, commit.seq, line):
+                time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
+                continue
             key = layout.log_key(self.source, commit.seq)
-            try:
-                self.lake.store.create(key, line)
-            except Exists:
-                if not self._is_mine(commit.seq, line):
-                    time.sleep(_PAUSE_S * random.random() * min(attempt + 1, 10))  # noqa: S311
-                    continue
             # Not read back: it is published, and an error now would say otherwise.
             self.commit = commits.parse_file(line, key=key, source=self.source)[0]
             self._keep_up()
@@ -190,7 +188,7 @@ class Load:
     def _next(self, log: Log) -> Commit:
         """The commit to come after the log's head. Its parts are in the store when this returns."""
         check_new_names(self.lake, log, list(self._writes))
-        changes = {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
+        changes = self._changes(log)
         figures = {name: change.figures for name, change in changes.items() if change.figures}
         reasons = refusals(self.gates, figures)
         if reasons:
@@ -214,6 +212,10 @@ class Load:
             discarded=keep_discarded(self.lake.store, self.source, self.load_id, self.discarded),
         )
 
+    def _changes(self, log: Log) -> dict[str, Change]:
+        """What the writes change in the state at the log's head, by table."""
+        return {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
+
     def _state(self, log: Log, table: str) -> State:
         return state_of(self.lake, log, table)
 
@@ -223,8 +225,7 @@ class Load:
             (f"load {file.last} of {self.source}", file)
             for name in self._writes
             if name in log.tables
-            for file in log.tables[name].files
-            if file.last >= log.tables[name].eras[-1].first
+            for file in log.tables[name].files_since(log.tables[name].eras[-1].first)
         ]
         return first_damage(self.lake.store, files) or IntegrityError(
             f"{self.source}: its current state cannot be read ({error})",
@@ -259,13 +260,6 @@ class Load:
             self.lake.store.put(key, part.data)
             parts.append(Part(path=key, sha256=part.sha256, size_bytes=len(part.data), rows=part.rows))
         return replace(about, parts=tuple(parts), content=content)
-
-    def _is_mine(self, seq: int, line: bytes) -> bool:
-        """Whether the commit that is there is this very one: the answer to our own write was lost."""
-        try:
-            return self.lake.store.get(layout.log_key(self.source, seq)) == line
-        except Absent:
-            return False
 
 
 def check_new_names(lake: "Lake", log: Log, tables: Sequence[str]) -> None:

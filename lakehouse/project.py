@@ -24,12 +24,16 @@ class Project:
         lake: Path or URL of its lake; a relative path is below the root.
         gates: Limits for all sources.
         source_gates: Limits that differ, by source.
+        retention: What is kept of the past, for all sources; see `lakehouse.retention`.
+        source_retention: Policies that differ, by source.
     """
 
     root: Path
     lake: str
     gates: Gates = field(default_factory=Gates)
     source_gates: dict[str, Gates] = field(default_factory=dict)
+    retention: str = "keep all"
+    source_retention: dict[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -49,6 +53,10 @@ class Project:
     def gates_of(self, source: str) -> Gates:
         """The limits that a source's loads are held to."""
         return self.source_gates.get(source, self.gates)
+
+    def retention_of(self, source: str) -> str:
+        """The policy by which `lakehouse expire` lets old states of a source go."""
+        return self.source_retention.get(source, self.retention)
 
 
 def find_project(start: Path | None = None) -> Project:
@@ -86,7 +94,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
 
 
 def _project(root: Path, settings: dict[str, Any]) -> Project:
-    known = {"lake", "gates", "sources"}
+    known = {"lake", "gates", "retention", "sources"}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(
@@ -96,10 +104,10 @@ def _project(root: Path, settings: dict[str, Any]) -> Project:
     general = settings.get("gates", {})
     sources = settings.get("sources", {})
     for name, about in sources.items():
-        if not isinstance(about, dict) or set(about) - {"gates"}:
+        if not isinstance(about, dict) or set(about) - {"gates", "retention"}:
             raise UserError(
-                f"{root / CONFIG}: [tool.lakehouse.sources.{name}] has a setting other than gates",
-                hint=f"Write [tool.lakehouse.sources.{name}.gates].",
+                f"{root / CONFIG}: [tool.lakehouse.sources.{name}] has a setting other than gates and retention",
+                hint=f'Write [tool.lakehouse.sources.{name}.gates], or retention = "keep all".',
             )
     return Project(
         root=root,
@@ -110,6 +118,8 @@ def _project(root: Path, settings: dict[str, Any]) -> Project:
             for name, about in sources.items()
             if "gates" in about
         },
+        retention=str(settings.get("retention", "keep all")),
+        source_retention={n: str(about["retention"]) for n, about in sources.items() if "retention" in about},
     )
 
 

@@ -148,7 +148,7 @@ def approve(lake: "Lake", load_id: str) -> Commit:
     refused = find(lake, load_id)
     record = json.loads(lake.store.get(f"{refused.path}load.json"))
     log = lake.log(refused.source)
-    newer = [c.seq for c in log.commits[refused.head :] if c.failure is None]
+    newer = [c.seq for c in log.commits[refused.head :] if c.failure is None and c.is_load]
     if newer and log.find(refused.load_id) is None:
         msg = f"{refused.load_id}: load {newer[-1]} of {refused.source} was published after it was refused"
         raise UserError(

@@ -58,16 +58,12 @@ class State:
         """Content digest of all rows, where the log knows it without reading them."""
         if self.table is None:
             return None
-        stored = [change for _, change in self.table.changes_at(self.table.changes[-1][0]) if change.content]
-        return stored[0].content if len(stored) == 1 else None
+        return self.table.content if self.table.stored == 1 else None
 
     @property
     def may_repeat(self) -> bool:
         """Whether several rows may have one key: groups of a merge key, or rows from before the key."""
-        if self.table is None:
-            return False
-        era = self.table.changes_at(self.table.changes[-1][0])
-        return any(not c.primary_key or (c.base and c.disposition == "merge") for _, c in era)
+        return self.table is not None and self.table.may_repeat
 
     def sql(self, columns: Sequence[Column]) -> str:
         """A SELECT of the current rows, with the given columns in the given types."""

@@ -4,17 +4,23 @@ Nothing derived is used or trusted. Each finding is an error of its own kind; fi
 names are reported apart, as they are invisible to every reader.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lakehouse import logpack
 from lakehouse.core import layout
 from lakehouse.core.log import File, Log
-from lakehouse.errors import DamagedPartError, IntegrityError, LakehouseError, NotFoundError
+from lakehouse.errors import (
+    DamagedPartError,
+    IntegrityError,
+    LakehouseError,
+    MissingPartError,
+    NotFoundError,
+)
 from lakehouse.parquet.check import check_part
-from lakehouse.parquet.part import SEQ
 from lakehouse.replay import replay
+from lakehouse.tags import misfits, read_tags
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -32,6 +38,7 @@ class Report:
         size_bytes: Bytes read of them.
         errors: What is wrong; empty for a lake that is whole.
         orphans: Keys of files that no commit names: left by runs that died, harmless.
+        superseded: Keys of files that packs stand for: not read any more; `lakehouse prune` deletes them.
     """
 
     sources: dict[str, int] = field(default_factory=dict)
@@ -39,6 +46,7 @@ class Report:
     size_bytes: int = 0
     errors: list[LakehouseError] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,12 +58,15 @@ class _Named:
     by: str
 
 
-def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None = None) -> Report:
-    """Check chains, parts (size, SHA-256, rows of each load, content digests) and the order of writing.
+def verify(
+    lake: "Lake", source: str | None = None, *, fast: bool = False, progress: Progress | None = None
+) -> Report:
+    """Check chains, tags, parts (size, SHA-256, rows, content digests) and the order of writing.
 
     Args:
         lake: The lake.
         source: Only this source; all when None.
+        fast: Of parts, look only whether they are there and how large they are; no byte of them is read.
         progress: Called with files done and in all.
 
     Raises:
@@ -77,6 +88,20 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
         report.errors += _order(log)
         named |= _parts(log)
         logs.append(log)
+    report.errors += _tags(lake, logs, source)
+    for log in logs:
+        report.errors += _sizes(lake, log, named) if fast else ()
+    if not fast:
+        _read(lake, logs, named, report, progress)
+    for log in logs:
+        _leftovers(lake, log, report)
+    return report
+
+
+def _read(
+    lake: "Lake", logs: list[Log], named: dict[str, _Named], report: Report, progress: Progress | None
+) -> None:
+    """Compare all parts with what the logs say of them, byte by byte and row by row."""
     digests: dict[str, dict[int, str]] = {}
     for done, (path, part) in enumerate(named.items(), 1):
         try:
@@ -89,8 +114,6 @@ def verify(lake: "Lake", source: str | None = None, *, progress: Progress | None
             progress(done, len(named))
     for log in logs:
         report.errors += _contents(log, digests)
-    report.orphans = sorted(_orphans(lake, report.sources, named))
-    return report
 
 
 def _order(log: Log) -> Iterator[IntegrityError]:
@@ -117,6 +140,17 @@ def _order(log: Log) -> Iterator[IntegrityError]:
         before = commit
 
 
+def _tags(lake: "Lake", logs: list[Log], source: str | None) -> Iterator[IntegrityError]:
+    """Tags name commits that are there, with the digests that they had."""
+    found, broken = read_tags(lake.store)
+    yield from broken.values()
+    for tag in found.values():
+        for log in logs:
+            yield from misfits(tag, log)
+        for gone in () if source else sorted(set(tag.positions) - set(lake.sources())):
+            yield from misfits(tag, Log(gone))
+
+
 def _parts(log: Log) -> dict[str, _Named]:
     """The parts that hold the rows now, and what else the log names as far as it is still there."""
     found: dict[str, _Named] = {}
@@ -136,38 +170,46 @@ def _parts(log: Log) -> dict[str, _Named]:
     return found
 
 
+def _sizes(lake: "Lake", log: Log, named: dict[str, _Named]) -> Iterator[IntegrityError]:
+    """Parts that are not there, or not as large as committed, from one listing."""
+    sizes = {entry.key: entry.size_bytes for entry in lake.store.list(f"{log.source}/")}
+    for table in log.tables.values():
+        for file in table.files:
+            by = named[file.path].by
+            if file.path not in sizes:
+                yield MissingPartError(
+                    f"{file.path}: is missing; it is named by {by}",
+                    path=file.path,
+                    hint="Restore this file from a mirror or backup, then run it again.",
+                )
+            elif sizes[file.path] != file.size_bytes:
+                yield DamagedPartError(
+                    f"{file.path}: has {sizes[file.path]} bytes, not the {file.size_bytes} that were committed; "
+                    f"it is named by {by}",
+                    path=file.path,
+                    hint="Restore this file from a mirror or backup, then run it again.",
+                )
+
+
 def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
     check_part(lake.store, named.file, named_by=named.by)
-    return _digests(lake, path, named, f"named by {named.by}")
+    return _digests(lake, path, named)
 
 
-def _digests(lake: "Lake", path: str, named: _Named, by: str) -> dict[int, str]:
+def _digests(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
     """The content digests of the rows of each load that a part holds, as they lie there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from lakehouse.parquet.contents import contents
 
-    from lakehouse.parquet.digest import combine, row_hashes
-
-    try:
-        table = pq.read_table(io.BytesIO(lake.store.get(path)))
-        seqs = table[SEQ].to_numpy()
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise DamagedPartError(
-            f"{path}: is no part of a lake ({error}); it is {by}",
-            path=path,
-            hint="It was committed so, by something else than lakehouse.",
-        ) from error
-    hashes = row_hashes(table.drop_columns([SEQ]))
-    found = {}
-    for seq, rows in named.rows.items():
-        mine = hashes[seqs == seq]
-        if len(mine) != rows:
+    found = contents(lake.store.get(path), path=path, named_by=named.by)
+    for seq in {**named.rows, **found}:
+        have, want = int(found.get(seq, "0:").partition(":")[0]), named.rows.get(seq, 0)
+        if have != want:
             raise DamagedPartError(
-                f"{path}: holds {len(mine)} rows of load {seq}, not the {rows} that were committed; it is {by}",
+                f"{path}: holds {have} rows of load {seq}, not the {want} that were committed; "
+                f"it is named by {named.by}",
                 path=path,
                 hint="Restore this file from a mirror or backup.",
             )
-        found[seq] = combine(mine)
     return found
 
 
@@ -195,8 +237,30 @@ def _contents(log: Log, digests: dict[str, dict[int, str]]) -> Iterator[Integrit
                 )
 
 
-def _orphans(lake: "Lake", sources: dict[str, int], named: dict[str, _Named]) -> Iterator[str]:
-    for source in sources:
-        for entry in lake.store.list(f"{source}/"):
-            if entry.key not in named and entry.key.endswith(".parquet"):
-                yield entry.key
+def _leftovers(lake: "Lake", log: Log, report: Report) -> None:
+    """Files beside those that hold the source now: packed ones, and such that nothing names."""
+    named = {file.path for table in log.tables.values() for file in table.files}
+    gone = superseded(log)
+    for entry in lake.store.list(f"{log.source}/"):
+        if entry.key.endswith(".parquet") and entry.key not in named:
+            (report.superseded if entry.key in gone else report.orphans).append(entry.key)
+    spare, strange = logpack.spare(lake.store, log)
+    report.superseded += [file.key for file in spare]
+    report.orphans += [file.key for file in strange]
+
+
+def superseded(log: Log) -> dict[str, tuple[str, int, int]]:
+    """The parts that the log names and packs stand for: table, first and last load of each, by key."""
+    found: dict[str, tuple[str, int, int]] = {}
+    for table in log.tables.values():
+        for seq, change in table.changes:
+            for part in change.parts:
+                first = found[part.path][1] if part.path in found else seq
+                found[part.path] = (table.name, first, seq)
+    for commit in log.commits:
+        for name, packs in commit.packs.items():
+            found |= {pack.path: (name, pack.first, pack.last) for pack in packs}
+    for table in log.tables.values():
+        for file in table.files:
+            found.pop(file.path, None)
+    return found

@@ -31,7 +31,7 @@ _CSV_SPECIAL = re.compile(r'[",\r\n]')
 @click.argument("sql", required=False)
 @click.option("-f", "--file", "file", type=click.File(), help="Read the SQL from a file; - is stdin.")
 @click.option(
-    "--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date or load number."
+    "--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date, load number or tag."
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="How to print; table by default.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")

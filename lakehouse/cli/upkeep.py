@@ -24,17 +24,18 @@ def refresh_command(ctx: click.Context) -> None:
 
 @click.command("verify")
 @click.argument("source", required=False)
+@click.option("--fast", is_flag=True, help="Read no parts: only whether they are there, and their sizes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @lake_option
 @click.pass_context
-def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> None:
+def verify_command(ctx: click.Context, source: str | None, fast: bool, as_json: bool) -> None:
     """Check every digest, every chain and the order of writing. Exits with 4 if anything is wrong."""
     from lakehouse.cli.progress import bar
     from lakehouse.verify import verify
 
     lake = open_lake(ctx)
     with bar("verifying", "files") as progress:
-        report = verify(lake, source, progress=progress)
+        report = verify(lake, source, fast=fast, progress=progress)
     if as_json:
         print_json(
             {
@@ -46,6 +47,7 @@ def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> Non
                     {"kind": type(e).__name__, "message": e.message, "hint": e.hint} for e in report.errors
                 ],
                 "orphans": report.orphans,
+                "superseded": report.superseded,
             }
         )
     else:
@@ -53,10 +55,18 @@ def verify_command(ctx: click.Context, source: str | None, as_json: bool) -> Non
             click.echo(click.style(f"{type(error).__name__}: ", fg="red") + str(error))
         commits = sum(report.sources.values())
         click.echo(
-            f"{many(commits, 'commit')} of {many(len(report.sources), 'source')}, {many(report.files, 'file')}, "
-            f"{size(report.size_bytes)}: "
+            f"{many(commits, 'commit')} of {many(len(report.sources), 'source')}, "
+            + (
+                "chains and sizes only: "
+                if fast
+                else f"{many(report.files, 'file')}, {size(report.size_bytes)}: "
+            )
             + (many(len(report.errors), "error") if report.errors else "all as committed")
         )
+        if report.superseded:
+            click.echo(
+                f"{many(len(report.superseded), 'file')} that packs stand for: `lakehouse prune` deletes them"
+            )
         if report.orphans:
             click.echo(f"{len(report.orphans)} files that no commit names (left by runs that died; harmless)")
     if report.errors:

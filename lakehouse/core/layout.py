@@ -12,10 +12,13 @@ FORMAT = 1  # what this version of the package writes, and the highest that it r
 LAKE_FILE = "lakehouse.json"
 QUARANTINE = "_quarantine"
 DERIVED = "_derived"
+TAGS = "_tags"
 _LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,119}")
 _LOG_FILE = re.compile(r"(\d{20})\.jsonl")
+_LOG_PACK = re.compile(r"/_log/pack/(\d{20})-(\d{20})\.jsonl$")
 # Names that a DuckDB catalog already uses for schemas of its own, or for the catalog itself.
 _RESERVED_SOURCES = {"main", "temp", "system", "information_schema", "pg_catalog", "lakehouse"}
 
@@ -39,6 +42,21 @@ def check_table_name(name: str) -> str:
     return name
 
 
+def check_tag_name(name: str) -> str:
+    """Return the name of a tag, or raise UserError if it cannot be one."""
+    if not _TAG.fullmatch(name):
+        msg = f"{name!r} cannot be the name of a tag"
+        raise UserError(
+            msg, hint="Use a letter, then letters, digits, dots, underscores and hyphens (at most 120)."
+        )
+    return name
+
+
+def tag_key(name: str) -> str:
+    """Key of a tag."""
+    return f"{TAGS}/{name}.json"
+
+
 def log_prefix(source: str) -> str:
     """Key prefix of the log files of a source."""
     return f"{source}/_log/"
@@ -53,6 +71,23 @@ def log_file_seq(key: str) -> int | None:
     """First sequence number in a log file, by its name; None if the key is not a log file's."""
     match = _LOG_FILE.fullmatch(key.rsplit("/", 1)[-1])
     return int(match[1]) if match else None
+
+
+def log_pack_prefix(source: str) -> str:
+    """Key prefix of the log packs of a source."""
+    return f"{source}/_log/pack/"
+
+
+def log_pack_key(source: str, first: int, last: int) -> str:
+    """Key of the log pack that holds the commits `first` to `last`."""
+    return f"{source}/_log/pack/{first:020d}-{last:020d}.jsonl"
+
+
+def log_pack_span(key: str) -> tuple[int, int] | None:
+    """First and last sequence number in a log pack, by its name; None if the key is not a log pack's."""
+    match = _LOG_PACK.search(key)
+    span = (int(match[1]), int(match[2])) if match else (0, 0)
+    return span if 0 < span[0] <= span[1] else None
 
 
 def part_key(source: str, table: str, first: int, last: int, name: str) -> str:

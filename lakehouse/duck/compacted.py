@@ -14,7 +14,7 @@ from lakehouse.core import layout
 from lakehouse.core.log import File, Log, TableLog
 from lakehouse.core.moments import microseconds
 from lakehouse.core.types import Column, column_from_json
-from lakehouse.duck.moment import Moment
+from lakehouse.duck.asof import Moment
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.sql import DELETED, SEQ, newest_of, scan, widened
 from lakehouse.duck.versions import FOREVER, SYSTEM, Shape, inside, versions
@@ -98,7 +98,7 @@ class Compacted:
     @property
     def tail(self) -> list[File]:
         """The parts with rows of loads since the compaction."""
-        return [file for file in self.table.files if file.last > self.compaction.seq]
+        return list(self.table.files_since(self.compaction.seq + 1))
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -234,15 +234,15 @@ class Compacted:
 
 def shape(table: TableLog) -> Shape | None:
     """What tells versions of a table's rows apart; None where its rows had no key, or several."""
-    keys = {era.key for era in table.eras}
-    if len(keys) > 1 or () in keys:
+    if len(table.keys) > 1 or () in table.keys:
         return None
+    several = len(table.eras) > 1
     return Shape(
         columns=table.columns,
         key=table.eras[-1].key,
         volatile=table.last.volatile,
-        bases=tuple(era.first for era in table.eras[1:]),
-        grouped=any(not change.primary_key for _, change in table.changes),
+        bases=tuple(era.first for era in table.eras[1:]) if several else (),
+        grouped=table.met_groups if several else table.may_repeat,
     )
 
 
@@ -260,8 +260,8 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
                 found["version"] == VERSION
                 and key.endswith(f"-{digest(content)}.json")
                 and found["seq"] <= log.head
-                and found["commit"] == log.commits[found["seq"] - 1].digest
-                and found["expired"] == expired(log)
+                and found["commit"] == log.digest_at(found["seq"])[:16]
+                and found["expired"] == log.expired_by  # one from before it has rows that are gone
             ):
                 compaction = Compaction(
                     seq=found["seq"],
@@ -306,15 +306,10 @@ def compacted(lake: "Lake", log: Log, table: str, compaction: Compaction) -> Com
     about = log.tables[table]
     newer = [
         (seq, microseconds(log.commits[seq - 1].effective_at))
-        for seq, change in about.changes_since(compaction.seq)
+        for seq, change in about.changes_since(compaction.seq + 1)
         if change.parts or change.base
     ]
     return Compacted(table=about, compaction=compaction, newer=newer, locate=lake.locate)
-
-
-def expired(log: Log) -> int:
-    """The newest commit with which a retention let rows go: a compaction from before it has them still."""
-    return next((c.seq for c in reversed(log.commits) if c.retention), 0)
 
 
 def prefix(source: str, table: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from lakehouse.duck import current
+from lakehouse.duck.asof import check_as_of
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
-from lakehouse.errors import IntegrityError, QueryError, SetupError
+from lakehouse.errors import ContentionError, IntegrityError, MissingPartError, QueryError, SetupError
 from lakehouse.store import LocalStore, open_store
 
 if TYPE_CHECKING:
@@ -29,9 +31,12 @@ class Session:
         broken: What is wrong with sources whose log cannot be read; they are not in the catalog.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, broken: dict[str, IntegrityError]) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, broken: dict[str, IntegrityError], lake: "Lake"
+    ) -> None:
         self.connection = connection
         self.broken = broken
+        self._lake = lake
 
     @classmethod
     def over(cls, lake: "Lake", *, as_of: datetime | str | int | None = None) -> "Session":
@@ -47,11 +52,11 @@ class Session:
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
-            _check_as_of(connection, moment)
+            check_as_of(connection, lake.store, moment)
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        return cls(connection, broken)
+        return cls(connection, broken, lake)
 
     def query(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run one query; the result is read from the connection that is returned.
@@ -59,36 +64,27 @@ class Session:
         Raises:
             QueryError: It is not a query, or DuckDB refuses it.
             MissingPartError: A part that it needs is not there.
+            ContentionError: It was packed and pruned since the session began; in a new one it works.
         """
-        with explained(self.broken):
+        with self.explained():
             return self.connection.execute(self.checked(sql))
 
-    def explained(self) -> "contextlib.AbstractContextManager[None]":
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
         """Errors of DuckDB inside the block, such as while a result is read, become ours."""
-        return explained(self.broken)
+        try:
+            with explained(self.broken):
+                yield
+        except MissingPartError as error:
+            if current.is_current(self.connection, self._lake):
+                raise
+            raise ContentionError(
+                "a file that the query reads was packed and pruned while it ran", hint="Run it again."
+            ) from error
 
     def checked(self, sql: str) -> str:
         """The text of the one query that the SQL consists of. Raises QueryError if it is not one."""
         return check_is_query(self.connection, sql)
-
-
-def _check_as_of(connection: duckdb.DuckDBPyConnection, moment: str) -> None:
-    """Refuse a moment that no query could be turned to. Raises QueryError."""
-    newest, instant = connection.execute(
-        "SELECT max(seq), TRY_CAST($1 AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST($1 AS TIMESTAMP) IS NOT NULL "
-        "FROM lakehouse.main.loads",
-        [moment],
-    ).fetchall()[0]
-    if moment.strip().isdigit():
-        if newest is not None and int(moment) > newest:
-            raise QueryError(
-                f"as of load {moment}: the longest log ends at {newest}", hint="See: lakehouse log"
-            )
-    elif not instant:
-        raise QueryError(
-            f"as of {moment}: is neither an instant nor the number of a load",
-            hint="Such as 2026-11-01, 2026-11-01T12:00:00Z (UTC if it has no zone), or 42.",
-        )
 
 
 def _build(
@@ -104,7 +100,8 @@ def _build(
                 return broken
     logs, broken = catalog.read_logs(lake)
     connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
-    return broken | catalog.build(connection, lake, logs, current.said_by(lake))
+    said = current.said_by(lake, current.ends_of(logs))
+    return broken | catalog.build(connection, lake, logs, said)
 
 
 def catalog_path(lake: "Lake | str") -> Path | None:
@@ -125,6 +122,10 @@ def catalog_path(lake: "Lake | str") -> Path | None:
 def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
     """Bring the catalog file up to date with the logs, if it is not.
 
+    Args:
+        lake: The lake.
+        force: Write it anew, whatever is there.
+
     Returns:
         What is wrong with sources whose log cannot be read.
     """
@@ -135,7 +136,7 @@ def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
         return {}
     from lakehouse.duck import catalog
 
-    return catalog.write_file(path, lake)
+    return catalog.write_file(path, lake, anew=force)
 
 
 def is_current(lake: "Lake", path: Path) -> bool:

@@ -192,14 +192,14 @@ def _picked(columns: Sequence[Column]) -> str:
 def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str]) -> str:
     """A SELECT of a table's rows at the end of its log."""
     era = table.eras[-1]
-    files = [file for file in table.files if file.last >= era.first]
+    files = table.files_since(era.first)
     rows = scan(columns, files, locate=locate, keyed=bool(era.key))
     # A part of many loads may hold rows from before the era.
     return state(rows, columns, era.key, f"{SEQ} >= {era.first}")
 
 
 def state_at(
-    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], position: str, base: str
+    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], reached: str, base: str
 ) -> str:
     """A SELECT of a table's rows at any position, for a view or macro.
 
@@ -207,18 +207,18 @@ def state_at(
         table: The table's log.
         columns: The columns to return.
         locate: From the key of a part to what DuckDB opens.
-        position: SQL expression: the newest sequence number that counts.
+        reached: SQL condition on `_lake_seq`: the load counts.
         base: SQL expression: the sequence number at which the state begins that holds there.
     """
-    keys = list(dict.fromkeys(era.key for era in table.eras))
+    keys = table.keys
     several = len(table.eras) > 1
     branches = []
     for key in keys:
         files = table.files if len(keys) == 1 else _files_with_key(table, key)
         rows = scan(columns, files, locate=locate, keyed=bool(key))
-        where = f"{SEQ} <= {position}"
+        where = reached
         if several:
-            where += f" AND {SEQ} >= {base}"
+            where = f"({where}) AND {SEQ} >= {base}"
         if len(keys) > 1:
             where += f" AND {base} IN ({_firsts(table.eras, key)})"
         branches.append(f"({state(rows, columns, key, where)})")
@@ -227,7 +227,7 @@ def state_at(
 
 def _files_with_key(table: TableLog, key: tuple[str, ...]) -> list[File]:
     """The parts that may hold rows of an era with this key."""
-    ends = [*(era.first - 1 for era in table.eras[1:]), table.changes[-1][0]]
+    ends = [*(era.first - 1 for era in table.eras[1:]), table.last_seq]
     spans = [(era.first, end) for era, end in zip(table.eras, ends, strict=True) if era.key == key]
     return [f for f in table.files if any(f.first <= last and f.last >= first for first, last in spans)]
 

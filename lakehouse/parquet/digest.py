@@ -58,10 +58,35 @@ def add(digests: Iterable[str]) -> str:
     return _render(rows, total_a, total_b)
 
 
+def combine_by(hashes: U64, groups: npt.NDArray[np.int64]) -> dict[int, str]:
+    """The content digest of each group of rows, such as of each load.
+
+    Args:
+        hashes: A hash for each row.
+        groups: The group of each row; in order, as parts are, this is one pass over the rows.
+    """
+    if not len(hashes):
+        return {}
+    if np.any(groups[1:] < groups[:-1]):
+        order = np.argsort(groups, kind="stable")
+        hashes, groups = hashes[order], groups[order]
+    starts = np.concatenate(([0], np.flatnonzero(groups[1:] != groups[:-1]) + 1))
+    counts = np.diff(np.concatenate((starts, [len(hashes)])))
+    one, two = (np.add.reduceat(addends, starts) for addends in summands(hashes))
+    return {
+        int(group): _render(int(rows), int(a), int(b))
+        for group, rows, a, b in zip(groups[starts], counts, one, two, strict=True)
+    }
+
+
 def _sums(hashes: U64) -> tuple[int, int]:
-    total_a = int(_mix(hashes + np.uint64(_SEED["sum_a"])).sum(dtype=np.uint64))
-    total_b = int(_mix(hashes ^ np.uint64(_SEED["sum_b"])).sum(dtype=np.uint64))
-    return total_a, total_b
+    one, two = summands(hashes)
+    return int(one.sum(dtype=np.uint64)), int(two.sum(dtype=np.uint64))
+
+
+def summands(hashes: U64) -> tuple[U64, U64]:
+    """What each row adds to the two sums of a content digest."""
+    return _mix(hashes + np.uint64(_SEED["sum_a"])), _mix(hashes ^ np.uint64(_SEED["sum_b"]))
 
 
 def _render(rows: int, total_a: int, total_b: int) -> str:

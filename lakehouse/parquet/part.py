@@ -99,8 +99,8 @@ def write_sections(tables: Sequence[pa.Table]) -> PartBytes:
     return PartBytes(data=data, sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 
 
-def write_part(table: pa.Table) -> PartBytes:
-    """One Parquet file, in memory."""
+def write_part(table: pa.Table, *, level: int | None = None) -> PartBytes:
+    """One Parquet file, in memory; `level` is that of zstd, by size if not given."""
     small = table.num_rows <= _SMALL
     table = physical(table)
     sink = io.BytesIO()
@@ -110,7 +110,7 @@ def write_part(table: pa.Table) -> PartBytes:
         sink,
         row_group_size=ROW_GROUP,
         compression="zstd",
-        compression_level=6 if small else 1,
+        compression_level=level or (6 if small else 1),
         use_dictionary=repetitive or False,
         column_encoding=_encodings(table, repetitive) or None,
         version="2.6",

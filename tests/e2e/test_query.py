@@ -254,6 +254,18 @@ def test_as_of_a_load_that_is_not_there_yet_is_an_error(three_loads: Path) -> No
     assert ask(three_loads, "--as-of", "4", SKUS).failed(2, "as of load 4", "ends at 3").out == ""
 
 
+def test_the_macro_refuses_a_load_that_its_log_does_not_have(three_loads: Path) -> None:
+    for moment in ("4", "'4'", "99999999999999999999"):
+        sql = SKUS.replace("shop.products", f"shop.products_at({moment})")
+        ask(three_loads, sql).failed(2, f"as of load {moment.strip(chr(39))}", "shop ends at load 3")
+        ask(three_loads, "--as-of", "1", sql).failed(2, "shop ends at load 3")
+
+
+def test_as_of_a_load_that_one_log_has_means_all_of_the_shorter_ones(three_loads: Path) -> None:
+    sql = f"{SKUS} cross join news.items"
+    assert ask(three_loads, "--as-of", "3", "--format", "jsonl", sql).ok().jsonl == [{"skus": "c"}]
+
+
 @pytest.mark.parametrize(
     ("moment", "want"),
     [
@@ -653,7 +665,7 @@ def test_an_old_client_reads_columns_that_changed_their_type(
             "",
             f"select md5(string_agg(row, '' order by row)) from (select to_json(whole)::varchar as row from s.t_at({n}) as whole)",
         )
-        for n in range(1, 20)
+        for n in range(1, Lake.open(lake).log("s").head + 1)
     ]
     new = plain(_catalog(lake), asks)
     assert len({row[0][0] for row in new}) >= 3

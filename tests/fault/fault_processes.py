@@ -1,6 +1,7 @@
 """Children by fork: a case that kills itself costs milliseconds, not the start of an interpreter."""
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -78,6 +79,7 @@ def kill_now() -> None:
 
 
 def _run(action: Callable[[], Any], writer: int) -> NoReturn:
+    gc.freeze()  # what the parent made stays: to collect its connections here, without its threads, crashes
     try:
         try:
             answer = pickle.dumps((True, action()))

@@ -309,7 +309,7 @@ TYPED = {
     "binary": pa.array([b"\x00\xff", None]),
     "date": pa.array([date(1, 1, 1), None]),
     "time": pa.array([time(23, 59, 59, 999999), None], pa.time64("us")),
-    "timestamp": pa.array([datetime(1969, 12, 31, 23), None], pa.timestamp("us")),  # noqa: DTZ001 - a type without a zone is meant
+    "timestamp": pa.array([-3_600_000_000, None], pa.timestamp("us")),
     "timestamptz": pa.array([datetime(2026, 1, 1, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
     "timestamp_ns": pa.array([1, None], pa.timestamp("ns")),
     "timestamptz_ns": pa.array([1, None], pa.timestamp("ns", "UTC")),

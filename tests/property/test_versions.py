@@ -447,7 +447,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 def test_versions_of_random_histories_are_as_a_naive_model_says() -> None:
     run_state_machine_as_test(
         Versions,
-        settings=settings(max_examples=12, stateful_step_count=8, deadline=None, suppress_health_check=QUIET),
+        settings=settings(max_examples=8, stateful_step_count=8, deadline=None, suppress_health_check=QUIET),
     )
 
 

@@ -1,0 +1,197 @@
+"""`lakehouse pack`, `prune` and `expire`: fewer files, and less of the past where one says so."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lakehouse.cli import lake_option
+from lakehouse.cli.context import many, open_lake, print_json, project_or_none, size
+from lakehouse.core.moments import render
+
+if TYPE_CHECKING:
+    from lakehouse.lake import Lake
+    from lakehouse.pack import PackReport
+    from lakehouse.prune import PruneReport
+    from lakehouse.retention import ExpireReport
+
+_TOLD = 10  # ranges of lost states that are listed unless all are asked for, with --json
+
+
+@click.command("pack")
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def pack_command(ctx: click.Context, source: str | None, as_json: bool) -> None:
+    """Make few large files of many small ones, where that pays.
+
+    No load changes: its rows are proven by their content digest before the commit. Nothing is deleted
+    either: `lakehouse prune` does that. May be interrupted, and run beside loads, at any time.
+    """
+    from lakehouse.cli.progress import bar
+    from lakehouse.duck.session import refresh
+    from lakehouse.pack import pack
+
+    lake = open_lake(ctx)
+    with bar("packing", "files") as progress:
+        reports = pack(lake, source, progress=progress)
+    refresh(lake)
+    if as_json:
+        print_json([_packed_json(report) for report in reports])
+        return
+    for report in reports:
+        for line in _packed_lines(report):
+            click.echo(f"{report.source}: {line}")
+
+
+@click.command("prune")
+@click.argument("source", required=False)
+@click.option("--dry-run", is_flag=True, help="Verify, and say what would be deleted; delete nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def prune_command(ctx: click.Context, source: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete the files that packs stand for, after every such pack was verified; and nothing else."""
+    from lakehouse.cli.progress import bar
+    from lakehouse.prune import prune
+
+    lake = open_lake(ctx)
+    with bar("pruning", "files") as progress:
+        reports = prune(lake, source, dry_run=dry_run, progress=progress)
+    if as_json:
+        print_json([_pruned_json(report, dry_run=dry_run) for report in reports])
+        return
+    for report in reports:
+        files = f"{many(len(report.parts), 'part')} and {many(len(report.log_files), 'log file')}"
+        click.echo(
+            f"{report.source}: {'would delete' if dry_run else 'deleted'} {files}, {size(report.size_bytes)}; "
+            f"{many(report.packs, 'pack')} verified"
+        )
+
+
+@click.command("expire")
+@click.argument("source", required=False)
+@click.option("--policy", metavar="TEXT", help='Such as "keep daily after 90 days"; else the project\'s.')
+@click.option("--dry-run", is_flag=True, help="Say which states would be lost; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@lake_option
+@click.pass_context
+def expire_command(
+    ctx: click.Context, source: str | None, policy: str | None, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Let old states go, by an explicit policy; every other state stays exactly as it was.
+
+    A policy is "keep all", the default, or one such as "keep daily after 90 days, monthly after 2 years"
+    (hourly, daily, weekly, monthly, yearly; of each the last state, in UTC). It is given here or as
+    `retention` in [tool.lakehouse] or [tool.lakehouse.sources.NAME] of pyproject.toml. The newest state
+    and those that tags name always stay. The old bytes go with the next `lakehouse prune`.
+    """
+    from lakehouse.duck.session import refresh
+
+    lake = open_lake(ctx)
+    reports = []
+    for name, text in _policies(lake, source, policy).items():
+        report = _expired(lake, name, text, dry_run=dry_run, yes=yes, quiet=as_json)
+        reports.append(report)
+    refresh(lake)
+    if as_json:
+        print_json([_expired_json(report) for report in reports])
+
+
+def _policies(lake: "Lake", source: str | None, policy: str | None) -> dict[str, str]:
+    """The policy of each source that is meant."""
+    here = project_or_none()
+    default = here.retention_of if here else (lambda _: "keep all")
+    return {name: policy or default(name) for name in ([source] if source else lake.sources())}
+
+
+def _expired(
+    lake: "Lake", source: str, text: str, *, dry_run: bool, yes: bool, quiet: bool
+) -> "ExpireReport":
+    from lakehouse.retention import expire, parse
+
+    policy, now = parse(text), datetime.now(UTC)
+    planned = expire(lake, source, policy, dry_run=True, now=now)
+    if not quiet:
+        for line in _expired_lines(planned):
+            click.echo(line)
+    if dry_run or not planned.expired:
+        return planned
+    if not yes:
+        click.confirm(f"{source}: let {many(planned.lost, 'state')} go for ever?", abort=True, err=True)
+    done = expire(lake, source, policy, now=now)
+    if not quiet:
+        click.echo(f"{source}: done; the bytes go with `lakehouse prune`")
+    return done
+
+
+def _expired_lines(report: "ExpireReport") -> list[str]:
+    if not report.expired:
+        return [f"{report.source}: {report.policy}: nothing to let go"]
+    gone = f"{many(report.lost, 'state')} and {many(report.rows, 'row')} go"
+    sizes = f"{size(report.size_before)} become {size(report.size_after)}"
+    lines = [f"{report.source}: {report.policy}: {gone}, all others stay; {sizes}"]
+    for (first, last), (start, end) in list(zip(report.expired, report.spans, strict=True))[:_TOLD]:
+        what = f"load {first}" if first == last else f"loads {first} to {last}"
+        lines.append(
+            f"  as of {what}, {start:%Y-%m-%d %H:%M:%S}Z"
+            + ("" if first == last else f" to {end:%Y-%m-%d %H:%M:%S}Z")
+        )
+    if len(report.expired) > _TOLD:
+        lines.append(f"  … {many(len(report.expired), 'range')} in all; list them with --dry-run --json")
+    return lines
+
+
+def _packed_lines(report: "PackReport") -> list[str]:
+    lines = []
+    for t in report.tables:
+        if t.files_after:
+            lines.append(
+                f"packed {many(t.files_before, 'part')} of {t.table} into {t.files_after:,}, "
+                f"{size(t.size_before)} into {size(t.size_after)}"
+            )
+        lines += [f"{t.table}: left {reason}" for reason in t.left]
+    if report.log_files:
+        lines.append(f"packed the log of {many(report.log_files, 'commit')} into one file")
+    return lines or ["nothing to pack"]
+
+
+def _packed_json(report: "PackReport") -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "seq": report.commit.seq if report.commit else None,
+        "log_files": report.log_files,
+        "tables": [
+            {name: getattr(table, name) for name in table.__dataclass_fields__} for table in report.tables
+        ],
+    }
+
+
+def _pruned_json(report: "PruneReport", *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "dry_run": dry_run,
+        "parts": list(report.parts),
+        "log_files": list(report.log_files),
+        "size_bytes": report.size_bytes,
+        "packs_verified": report.packs,
+    }
+
+
+def _expired_json(report: "ExpireReport") -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "policy": report.policy,
+        "seq": report.commit.seq if report.commit else None,
+        "lost": report.lost,
+        "kept": report.kept,
+        "rows": report.rows,
+        "size_before": report.size_before,
+        "size_after": report.size_after,
+        "expired": [
+            {"first": first, "last": last, "from": render(start), "to": render(end)}
+            for (first, last), (start, end) in zip(report.expired, report.spans, strict=True)
+        ],
+    }

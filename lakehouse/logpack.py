@@ -1,0 +1,240 @@
+"""Log packs: many log files in one, laid one after the other byte for byte as they lie.
+
+A pack is a container only: the lines are the same, so the chain and all digests are. Readers take the
+packs first and numbered files after them; a numbered file whose numbers a pack covers is never looked
+at, whatever it says. That is why whoever creates a log file has to look for packs afterwards (`claim`):
+once the small files are pruned, a name in the middle of the log is free again. See
+`docs/adr/0005-log-packs.md`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lakehouse.core import commit as commits
+from lakehouse.core import layout
+from lakehouse.core.log import Log
+from lakehouse.errors import (
+    ForkError,
+    FormatError,
+    IntegrityError,
+    LakehouseError,
+    SetupError,
+    TornCommitError,
+)
+from lakehouse.store.base import Absent, Exists, Store
+
+WORTH = 64  # numbered log files that are worth a pack
+_HINT = (
+    "Restore it from a mirror or backup. Where all log files that it stands for are still there, "
+    "it may be deleted."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A file of a log as it was listed.
+
+    Attributes:
+        first: Number of its first commit.
+        last: Number of its last commit; 0 for a numbered file, whose name does not tell.
+        key: Its key.
+        size_bytes: Its size.
+    """
+
+    first: int
+    last: int
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a log.
+
+    Attributes:
+        files: What the log consists of, in order: packs, then numbered files.
+        covered: Numbered files, and packs, that a larger pack covers: no part of the log any more.
+    """
+
+    files: tuple[LogFile, ...]
+    covered: tuple[LogFile, ...]
+
+    @property
+    def packs(self) -> tuple[LogFile, ...]:
+        """The packs that the log begins with."""
+        return tuple(file for file in self.files if file.last)
+
+    @property
+    def numbered(self) -> tuple[LogFile, ...]:
+        """The numbered files that no pack covers."""
+        return tuple(file for file in self.files if not file.last)
+
+    @property
+    def packed(self) -> int:
+        """The last number that a pack covers; 0 without packs."""
+        return max((file.last for file in self.files), default=0)
+
+
+def listing(store: Store, source: str) -> Listing:
+    """The files of a log, from one look at the store."""
+    numbered: list[LogFile] = []
+    packs: list[LogFile] = []
+    for entry in store.list(layout.log_prefix(source)):
+        span = layout.log_pack_span(entry.key)
+        seq = layout.log_file_seq(entry.key)
+        if span:
+            packs.append(LogFile(*span, entry.key, entry.size_bytes))
+        elif seq:
+            numbered.append(LogFile(seq, 0, entry.key, entry.size_bytes))
+    used, spare = _chosen(packs)
+    packed = used[-1].last if used else 0
+    numbered.sort(key=lambda file: file.first)
+    return Listing(
+        files=(*used, *(file for file in numbered if file.first > packed)),
+        covered=(*(file for file in numbered if file.first <= packed), *spare),
+    )
+
+
+def packed_until(store: Store, source: str) -> int:
+    """The last number that log packs cover; 0 without any."""
+    spans = (layout.log_pack_span(entry.key) for entry in store.list(layout.log_pack_prefix(source)))
+    packs = [LogFile(*span, "", 0) for span in spans if span]
+    used, _ = _chosen(packs)
+    return used[-1].last if used else 0
+
+
+def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
+    """The packs that cover the log from its first commit on, the longest ones, and the others."""
+    used: list[LogFile] = []
+    by_first: dict[int, LogFile] = {}
+    for pack in packs:
+        if pack.first not in by_first or by_first[pack.first].last < pack.last:
+            by_first[pack.first] = pack
+    at = 1
+    while at in by_first:
+        used.append(by_first[at])
+        at = by_first[at].last + 1
+    return used, [pack for pack in packs if pack not in used]
+
+
+def read(store: Store, source: str, pack: LogFile) -> list[commits.Commit]:
+    """The commits of a log pack. Raises IntegrityError where it is not what its name says."""
+    try:
+        found = commits.parse_file(store.get(pack.key), key=pack.key, source=source)
+    except TornCommitError as error:
+        raise TornCommitError(error.message, path=pack.key, hint=_HINT) from error
+    except FormatError as error:
+        raise FormatError(error.message, path=pack.key, hint=_HINT) from error
+    said = [commit.seq for commit in found]
+    if said != list(range(pack.first, pack.last + 1)):
+        raise FormatError(
+            f"{pack.key}: holds the commits {said[0]} to {said[-1]} ({len(said)} of them), "
+            f"its name says {pack.first} to {pack.last}",
+            path=pack.key,
+            hint=_HINT,
+        )
+    return found
+
+
+def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
+    """The files beside a log that packs cover: those that say the same, and those that do not.
+
+    The latter were left by writers that slept, and noticed nothing any more (`claim`).
+    """
+    same: list[LogFile] = []
+    strange: list[LogFile] = []
+    for file in listing(store, log.source).covered:
+        try:
+            found = commits.parse_file(store.get(file.key), key=file.key, source=log.source)
+            known = log.commits[file.first - 1 : file.first - 1 + len(found)]
+            equal = [c.digest for c in found] == [c.digest for c in known]
+        except Absent:
+            continue
+        except IntegrityError:
+            equal = False
+        (same if equal else strange).append(file)
+    return same, strange
+
+
+def claim(store: Store, source: str, seq: int, content: bytes) -> bool:
+    """Make commits part of the log, if nobody else has their numbers. The only way to write to a log.
+
+    Args:
+        store: The lake's store.
+        source: The source.
+        seq: Number of the first of the commits.
+        content: Their lines.
+
+    Returns:
+        Whether they are in the log under these numbers, for certain. If not, look into the log again:
+        another has the numbers, or they are there already and were packed at once.
+    """
+    key = layout.log_key(source, seq)
+    try:
+        store.create(key, content)
+    except Exists:
+        try:  # the answer to our own write may have been lost
+            if store.get(key) != content:
+                return False
+        except Absent:
+            return False
+    try:
+        packed = packed_until(store, source)
+    except LakehouseError as error:
+        raise SetupError(
+            f"{key}: was written, but was not confirmed: log packs could not be looked for ({error.message})",
+            hint="Mend what is wrong, and look at `lakehouse log` before you run the same command again.",
+        ) from error
+    if packed >= seq:
+        # Of a writer that slept while others wrote, packed and pruned: the name was free again, but
+        # the number is taken. Where it is not ours that is in the pack, this was never in the log.
+        store.delete(key)
+        return False
+    return True
+
+
+def pack_log(store: Store, log: Log) -> LogFile | None:
+    """Lay numbered log files together in a pack, if there are enough of them.
+
+    The newest numbered file stays outside: its name and size are how a catalog knows that it is
+    current. A pack that is no larger than the new files is taken up into the new one, so that a line is
+    written only so many times.
+
+    Returns:
+        The pack, or None where it was not worth one.
+
+    Raises:
+        IntegrityError: The files are not what the log says.
+    """
+    found = listing(store, log.source)
+    small = found.numbered[:-1]
+    if len(small) < WORTH:
+        return None
+    files = list(small)
+    size = sum(file.size_bytes for file in small)
+    for pack in reversed(found.packs):
+        if pack.size_bytes > 2 * size:
+            break
+        files.insert(0, pack)
+        size += pack.size_bytes
+    try:
+        content = b"".join(store.get(file.key) for file in files)
+    except Absent:
+        return None  # pruned just now: somebody else packs this log
+    first, last = files[0].first, found.numbered[-1].first - 1
+    key = layout.log_pack_key(log.source, first, last)
+    read_back = commits.parse_file(content, key=key, source=log.source)
+    if [c.digest for c in read_back] != [c.digest for c in log.commits[first - 1 : last]]:
+        raise ForkError(
+            f"{log.source}: its log files {first} to {last} are not what was read of them before",
+            path=files[0].key,
+            hint="Run `lakehouse verify`; restore the log from a mirror or backup.",
+        )
+    try:
+        store.create(key, content)
+    except Exists:
+        if store.get(key) != content:
+            raise IntegrityError(
+                f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
+            ) from None
+    return LogFile(first, last, key, len(content))
