@@ -376,13 +376,14 @@ def test_moments_of_all_kinds_mean_the_same_with_a_compaction(rows: Snapshot, *,
         "NULL",
         "'2026-01-03'",
         "'9999-12-31'",
-        "9000000000000000000",
-        "9223372036854775807",
         "'290000-01-01'",
     ):
         assert count(moment) == len(rows), moment
-    for moment in ("'nonsense'", "-1", "1.5", "'99999999999999999999'", "''", "'infinity'", "'-infinity'"):
+    for moment in ("'nonsense'", "-1", "1.5", "''", "'infinity'", "'-infinity'"):
         with pytest.raises((QueryError, duckdb.Error), match="is neither an instant"):
+            count(moment)
+    for moment in ("3", "9000000000000000000", "9223372036854775807", "'99999999999999999999'"):
+        with pytest.raises((QueryError, duckdb.Error), match="ends at load 2"):
             count(moment)
 
 
