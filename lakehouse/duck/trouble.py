@@ -43,6 +43,9 @@ def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     kind = MissingPartError if "No files found" in text else DamagedPartError
     if "/_derived/" in text:
         return kind(f"{what} cannot be read: {text}", hint=_DERIVED)
+    if ".parquet" not in text:  # it does not say which file
+        hint = f"{_VERIFY} If it finds nothing, a file in _derived is damaged. {_DERIVED}"
+        return kind(f"{what} cannot be read: {text}", hint=hint)
     return kind(f"{what} cannot be read: {text}", hint=_VERIFY)
 
 

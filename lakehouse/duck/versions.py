@@ -250,4 +250,10 @@ def diff(before: str, after: str, shape: Shape) -> str:
 def outside(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
     """Names of columns of a view beside those of the data; one that is taken begins with `_lake_`."""
     taken = {column.name.lower() for column in columns}
-    return [quote(f"_lake_{name}" if name in taken else name) for name in names]
+    free = []
+    for wanted in names:
+        name = wanted
+        while name in taken:
+            name = f"_lake_{name}"
+        free.append(quote(name))
+    return free

@@ -18,7 +18,7 @@ from command import Done, program, run
 from grown import grow
 from troubles import TROUBLES
 
-from lakehouse import Lake
+from lakehouse import Lake, compaction
 
 SKUS = "select string_agg(sku, '' order by sku) as skus from shop.products"
 
@@ -670,6 +670,30 @@ def test_an_old_client_reads_columns_that_changed_their_type(
     new = plain(_catalog(lake), asks)
     assert len({row[0][0] for row in new}) >= 3
     assert plain(_catalog(lake), asks, old_duckdb) == new
+
+
+@pytest.mark.parametrize("name", ["nested_values_of_changing_shape", "duplicate_keys_in_conflict"])
+def test_an_old_client_reads_versions_with_and_without_a_compaction(
+    name: str, old_duckdb: Path, imported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "EPOCH_LEAST", 1)
+    make, key = TROUBLES[name]
+    lake = imported(make(), *(option for column in key for option in ("--key", column)))
+    views = [
+        "s.t",
+        "s.t_at(2)",
+        "s.t_at('2021-01-01 01:30')",
+        "s.t_diff(1, null)",
+        "s.t_diff('2021-01-01', 3)",
+        "s.t_history",
+    ]
+    asks = [("", f"select to_json(whole)::varchar as row from {view} as whole order by 1") for view in views]
+    now = plain(_catalog(lake), asks)
+    assert plain(_catalog(lake), asks, old_duckdb) == now
+    assert compaction.compact(Lake.open(lake), "s") == ["t"]
+    ask(lake, "select 1").ok()
+    assert plain(_catalog(lake), asks) == now
+    assert plain(_catalog(lake), asks, old_duckdb) == now
 
 
 # --- What a query imports -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -267,8 +268,7 @@ def test_a_compaction_of_a_history_that_was_replaced_is_not_used(own: Path) -> N
     lake = Lake.open(own)
     for n in range(10, LOADS + 1):
         _put(lake, [{"id": 1, "price": n}], n)
-    assert lake.query("SELECT * FROM s.t").fetchall() == [(1, str(LOADS), None)] or True
-    assert lake.query("SELECT id, price FROM s.t").fetchall()[0][0] == 1
+    assert lake.query("SELECT id FROM s.t").fetchall() == [(1,)]
     assert lake.query("SELECT count(*) FROM s.t").fetchall() == [(1,)]
     assert compaction.compact(lake, "s") == ["t"]
     assert lake.query("SELECT count(*) FROM s.t_at(10)").fetchall() == [(1,)]
@@ -376,13 +376,14 @@ def test_moments_of_all_kinds_mean_the_same_with_a_compaction(rows: Snapshot, *,
         "NULL",
         "'2026-01-03'",
         "'9999-12-31'",
-        "9000000000000000000",
-        "9223372036854775807",
         "'290000-01-01'",
     ):
         assert count(moment) == len(rows), moment
-    for moment in ("'nonsense'", "-1", "1.5", "'99999999999999999999'", "''", "'infinity'", "'-infinity'"):
+    for moment in ("'nonsense'", "-1", "1.5", "''", "'infinity'", "'-infinity'"):
         with pytest.raises((QueryError, duckdb.Error), match="is neither an instant"):
+            count(moment)
+    for moment in ("3", "9000000000000000000", "9223372036854775807", "'99999999999999999999'"):
+        with pytest.raises((QueryError, duckdb.Error), match="ends at load 2"):
             count(moment)
 
 
@@ -438,3 +439,58 @@ def test_a_volatile_column_makes_no_difference_where_rows_have_no_key() -> None:
             load.write("t", rows, disposition="replace", volatile=["seen"])
     found = lake.query("SELECT * FROM s.t_diff(1, 2) ORDER BY v").fetchall()
     assert found == [("disappeared", -1, 2, 1), ("appeared", 1, 3, 2)]
+
+
+NAMES = (
+    "t",
+    "T1",
+    "t2",
+    "n",
+    "change",
+    "before",
+    "valid_from",
+    "changed_columns",
+    "c0",
+    "c1",
+    "k0",
+    "newest",
+)
+NAMES += (
+    "_lake_newest",
+    "_lake_n",
+    "_lake_v",
+    "_lake_d",
+    "_lake_end",
+    "_lake_at",
+    "_lake_seq",
+    "a",
+    "b",
+    "seq",
+    "row",
+)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("key", [(), ("t",), ("_lake_newest", "T1", "k0")], ids=["no key", "one", "three"])
+def test_columns_named_as_the_sql_of_versions_names_things(key: tuple[str, ...], *, compact: bool) -> None:
+    lake = Lake.create(MemoryStore())
+    row = {name: f"of {name}" for name in NAMES}
+    for n, rows in enumerate([[row], [row | {"n": "new"}, row | dict.fromkeys(key or ["n"], "2")], [row]]):
+        with lake.load("s", gates=OPEN) as load:
+            load.write("t", rows, disposition="replace", primary_key=key)
+        if compact and n == 1:
+            compaction.compact(lake, "s")
+    stored = [c.name for c in lake.log("s").tables["t"].columns]
+    assert lake.query("SELECT * FROM s.t_at(1)").fetchall() == [tuple(row.values())]
+    assert lake.query("SELECT count(*) FROM s.t_at(2)").fetchall() == [(2,)]
+    assert lake.query("SELECT * FROM s.t_at(NULL)").fetchall() == [tuple(row.values())]
+    cursor = lake.query("SELECT * FROM s.t_diff(1, 2)")
+    names = [c[0] for c in cursor.description or []]
+    assert [name for name in names if name in stored] == stored
+    found = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    assert Counter(r["_lake_change"] for r in found) == (
+        {"appeared": 1, "changed": 1} if key else {"appeared": 2, "disappeared": 1}
+    )
+    assert lake.query("SELECT * FROM s.t_diff(3, 1)").fetchall() == []
+    if key:
+        assert lake.query("SELECT count(*) FROM s.t_history").fetchall() == [(5,)]
