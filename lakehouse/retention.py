@@ -7,7 +7,6 @@ content digest. The old bytes go with the next prune.
 """
 
 import io
-import json
 import re
 import secrets
 from bisect import bisect_left
@@ -25,10 +24,11 @@ from lakehouse.core import commit as commits
 from lakehouse.core.commit import Commit
 from lakehouse.core.log import Log, TableLog
 from lakehouse.core.types import Column
+from lakehouse.duck.asof import read_tags
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import quote
 from lakehouse.duck.sql import scan, widened
-from lakehouse.errors import ContentionError, FormatError, IntegrityError, NotFoundError, UserError
+from lakehouse.errors import ContentionError, IntegrityError, NotFoundError, UserError
 from lakehouse.parquet.contents import contents
 from lakehouse.parquet.digest import row_hashes, summands
 from lakehouse.parquet.part import DELETED, SEQ, PartBytes, write_part
@@ -166,21 +166,10 @@ def pins(store: "Store", source: str) -> set[int]:
     Raises:
         FormatError: A tag cannot be read; nobody knows then what it pins.
     """
-    found: set[int] = set()
-    for entry in store.list("_tags/"):
-        if not entry.key.endswith(".json"):
-            continue
-        try:
-            position = json.loads(store.get(entry.key)).get("positions", {}).get(source)
-            if position is not None:
-                found.add(int(position["seq"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FormatError(
-                f"{entry.key}: does not say what it names ({error})",
-                path=entry.key,
-                hint="Nothing was expired. Restore or delete that tag.",
-            ) from error
-    return found
+    found, broken = read_tags(store)
+    for error in broken.values():
+        raise error
+    return {tag.positions[source] for tag in found.values() if source in tag.positions}
 
 
 def expire(
