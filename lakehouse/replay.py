@@ -1,6 +1,6 @@
 """Reading a log from a store: the files in order, each once, and only the new ones the next time.
 
-A checkpoint under `_derived/` is the log files so far, one after the other as they lie; it saves
+A checkpoint under `_derived/` is the numbered log files so far, one after the other as they lie; it saves
 opening thousands of small files. It is checked against the newest file it stands for and the sizes of
 all of them, and `verify` does not use it.
 """
@@ -40,11 +40,11 @@ def replay(store: Store, source: str, *, checkpoint: bool = True) -> Log:
 
 def _replayed(store: Store, source: str, *, checkpoint: bool) -> Log:
     listed = logpack.listing(store, source)
-    files = [(file.first, file.key, file.size_bytes) for file in listed.files]
-    log, done = _from_checkpoint(store, source, files) if checkpoint else (Log(source), 0)
+    log = Log(source)
     for pack in listed.packs:
-        if pack.first > done:
-            log = log.extended(logpack.read(store, source, pack), key=pack.key)
+        log = log.extended(logpack.read(store, source, pack), key=pack.key)
+    files = [(file.first, file.key, file.size_bytes) for file in listed.numbered]
+    log, done = _from_checkpoint(store, log, files) if checkpoint else (log, 0)
     read: list[bytes] = []
     numbered = [(file.first, file.key) for file in listed.numbered if file.first > done]
     try:
@@ -126,19 +126,19 @@ def _checkpoint_key(source: str, last_file: int) -> str:
     return f"{layout.DERIVED}/{source}/log/{last_file:020d}.jsonl"
 
 
-def _from_checkpoint(store: Store, source: str, files: list[_File]) -> tuple[Log, int]:
-    """The log up to the newest checkpoint that agrees with the log, and the last file it stands for."""
+def _from_checkpoint(store: Store, log: Log, files: list[_File]) -> tuple[Log, int]:
+    """The log on to the newest checkpoint that agrees with its files, and the last file it stands for."""
     if len(files) < CHECKPOINT_AFTER:
-        return Log(source), 0
-    for key in sorted((e.key for e in store.list(f"{layout.DERIVED}/{source}/log/")), reverse=True):
+        return log, 0
+    for key in sorted((e.key for e in store.list(f"{layout.DERIVED}/{log.source}/log/")), reverse=True):
         seq = layout.log_file_seq(key) or 0
         # Another reader may just have put a newer one in its place, and a damaged one is no reason to
         # refuse a log that is sound.
         with contextlib.suppress(Absent, IntegrityError):
             content = store.get(key)
             if _agrees(store, content, [file for file in files if file[0] <= seq]):
-                return Log(source).extended(commits.parse_file(content, key=key, source=source), key=key), seq
-    return Log(source), 0
+                return log.extended(commits.parse_file(content, key=key, source=log.source), key=key), seq
+    return log, 0
 
 
 def _agrees(store: Store, checkpoint: bytes, files: list[_File]) -> bool:
