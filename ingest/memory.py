@@ -4,7 +4,7 @@ Data and cursor are one commit, so a lost working directory loses nothing. A sch
 only in the commit in which it changed; later commits have its hash.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from dlt.common.json import json
 from dlt.common.schema import Schema
 from dlt.common.storages.load_package import TPipelineStateDoc
 from dlt.common.utils import compressed_b64decode, compressed_b64encode
+from dlt.common.versioned_state import compress_state, decompress_state
+from dlt.pipeline.state_sync import generate_pipeline_state_version_hash
 
 from lakehouse.core.commit import Commit
 from lakehouse.core.log import Log
@@ -37,8 +39,7 @@ def remember(log: Log, schema: Schema, state: TPipelineStateDoc | None) -> Memor
         StaleStateError: The log has a state as new as this one: both follow from the same cursor, and
             what they extracted overlaps.
     """
-    newest = _newest(log)
-    before: Memory = newest.pipeline["dlt"] if newest and newest.pipeline else {"schemas": {}}
+    before = _memory(log)
     if state is not None and before.get("state", {}).get("version", -1) >= state["version"]:
         msg = f"{log.source}: another run was faster; what this one fetched was not published"
         raise StaleStateError(msg, hint="Run it again: it goes on from what the other one published.")
@@ -59,8 +60,7 @@ def remember(log: Log, schema: Schema, state: TPipelineStateDoc | None) -> Memor
 
 def stored_state(log: Log, pipeline_name: str) -> StateInfo | None:
     """The newest state of a pipeline, for dlt to restore."""
-    newest = _newest(log)
-    state = newest.pipeline["dlt"].get("state") if newest and newest.pipeline else None
+    state = _memory(log).get("state")
     if state is None or state["pipeline_name"] != pipeline_name:
         return None
     return StateInfo(**{**state, "created_at": datetime.fromisoformat(state["created_at"])})
@@ -91,8 +91,42 @@ def _schemas(commit: Commit) -> Mapping[str, Any]:
     return schemas
 
 
-def _newest(log: Log) -> Commit | None:
-    return next((c for c in reversed(log.commits) if c.pipeline and "dlt" in c.pipeline), None)
+def _memory(log: Log) -> Memory:
+    """What the next run goes on from."""
+    for commit in reversed(log.commits):
+        if commit.pipeline is not None and commit.reverts_to is not None:
+            return _moved_on(commit.pipeline.get("dlt", {"schemas": {}}), log.commits)
+        if commit.pipeline is not None and "dlt" in commit.pipeline:
+            memory: Memory = commit.pipeline["dlt"]
+            return memory
+    return {"schemas": {}}
+
+
+def _moved_on(memory: Memory, commits: Sequence[Commit]) -> Memory:
+    """An earlier memory that a revert restored, with a state of a version that was never there.
+
+    dlt goes by the version: a lower one would lose against that of a working directory, and a run
+    that began before the revert would be published on top of it. Where there was no state, all
+    cursors are at their beginning.
+    """
+    states = [
+        c.pipeline["dlt"]["state"] for c in commits if c.pipeline and "state" in c.pipeline.get("dlt", {})
+    ]
+    if not states:
+        return memory
+    reverts = sum(c.reverts_to is not None and c.pipeline is not None for c in commits)
+    state = memory.get("state", states[-1])
+    inside: Any = decompress_state(state["state"])
+    if "state" not in memory:
+        inside["sources"] = {}
+    inside["_state_version"] = max(known["version"] for known in states) + reverts
+    inside["_version_hash"] = generate_pipeline_state_version_hash(inside)
+    moved = {
+        "version": inside["_state_version"],
+        "version_hash": inside["_version_hash"],
+        "state": compress_state(inside),
+    }
+    return memory | {"state": state | moved}
 
 
 def _without_document(entry: Mapping[str, Any]) -> Memory:

@@ -168,7 +168,7 @@ def run_days(
         msg = f"{scraper.name}: cannot be run for past days"
         raise UserError(msg, hint=f"Give its function in {scraper.path} a parameter `day: date`.")
     now = datetime.now(UTC)
-    reached = max((c.observed_at for c in lake.log(scraper.name).commits), default=None)
+    reached = lake.log(scraper.name).effective_at  # the latest of all that was observed
     past = (now - timedelta(days=back) for back in range(days, 0, -1))
     missing = [moment for moment in past if reached is None or reached.date() < moment.date()]
     for moment in missing:

@@ -435,7 +435,7 @@ class BulkLoad:
             msg = f"{self.source}.{self.table}: was imported with {had}, not with {', '.join(self.key) or 'no key'}"
             raise UserError(msg, hint="Use the same key, or import into another source.")
         self._started = True
-        self._met_keys = any(change.counts.get("rows") for _, change in table.changes)
+        self._met_keys = table.met_rows
         self._types = {_source_name(c): c.type for c in table.last.columns}
         rows = self._current(table)
         if self.key:

@@ -87,6 +87,17 @@ def work_out(write: Write, state: State) -> Change:
     return incoming.keyed_snapshot() if write.key else incoming.snapshot()
 
 
+def restore(write: Write, columns: tuple[Column, ...], state: State) -> Change | None:
+    """What makes a table's state the rows of a write, to the last value; None where it is that already.
+
+    Args:
+        write: Rows of a state that once was, and how the table was kept then; names as they are stored.
+        columns: The columns of that state.
+        state: The table's current state.
+    """
+    return _Incoming(write=write, rows=write.rows, columns=columns, state=state).restored()
+
+
 def _store_names(write: Write, state: State) -> tuple[pa.Table, tuple[Column, ...]]:
     given = write.rows
     if not given.num_rows:  # a table has its key columns from its first load on, rows or not
@@ -202,6 +213,18 @@ class _Incoming:
             "unchanged": self.rows.num_rows - len(fresh) - len(changed),
         }
         return self._changed(fresh + changed, gone, counts)
+
+    def restored(self) -> Change | None:
+        """All rows are the state: what differs by key is stored, or all of it where the key is another."""
+        if self.write.key and not self.base:
+            change = self._merge_groups(whole=True)
+            return None if change.empty else change
+        mine = self._fetch(f"SELECT {self._names or 'NULL'} FROM ({self._new()})", self.all)
+        if self.rows.num_rows == self.state.rows and digest_rows(mine) == digest_rows(
+            self.state.fetch(self.state.sql(self.all), self.all)
+        ):
+            return None
+        return Change(columns=self.columns, rows=self.rows, base=True, counts={"rows": self.rows.num_rows})
 
     # What they are made of.
 
@@ -361,10 +384,10 @@ class _Incoming:
             return "false"
         return f"EXISTS (SELECT 1 FROM ({self._new()}) {alias} WHERE {self._same(alias, 'c')})"
 
-    def _merge_groups(self) -> Change:
-        """Groups of rows, replaced as a whole where they differ."""
+    def _merge_groups(self, *, whole: bool = False) -> Change:
+        """Groups of rows, replaced as a whole where they differ; with `whole`, all others disappear."""
         current = f"({self.state.sql(self.all)})"
-        doomed, frames = self._doomed()
+        doomed, frames = ("true", {}) if whole else self._doomed()
         compared = ", ".join(quote(c.name) for c in self.all if c.name not in self.write.volatile)
         new = f"(SELECT {compared} FROM ({self._new()}))"
         old = f"(SELECT {compared} FROM {current} c WHERE {self._comes_in('i')})"
@@ -441,7 +464,12 @@ class _Incoming:
             rows = _in_types(rows, columns)
             gone = _in_types(gone, [c for c in columns if c.name in stones])
         return Change(
-            columns=columns, rows=rows, deleted=gone, counts=counts, figures=figures, base=self.base
+            columns=columns,
+            rows=rows,
+            deleted=gone if gone.num_rows else None,
+            counts=counts,
+            figures=figures,
+            base=self.base,
         )
 
 

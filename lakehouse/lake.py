@@ -179,7 +179,7 @@ class Lake:
 
         Args:
             sql: One SELECT over `source.table`, `source.table_at(t)` and `lakehouse.loads/tables/files`.
-            as_of: Turn the whole query to this instant (or load number of every source).
+            as_of: Turn the whole query to this instant, tag, or load number of every source.
 
         Raises:
             QueryError: The SQL is wrong or not a query.

@@ -16,13 +16,14 @@ from uuid import uuid4
 
 import duckdb
 
-from lakehouse import kept, logpack
+from lakehouse import compaction, logpack
 from lakehouse.change import DISPOSITIONS, Change, Write, work_out
 from lakehouse.core import commit as commits
 from lakehouse.core import layout, moments
 from lakehouse.core.commit import Commit, Part, TableChange
 from lakehouse.core.gates import Gates, refusals
 from lakehouse.core.log import Log
+from lakehouse.duck.compacted import compacted, is_sound, newest
 from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, QuarantinedError, SchemaError
 from lakehouse.parquet.arrow import stacked, to_table
 from lakehouse.parquet.check import first_damage
@@ -153,8 +154,8 @@ class Load:
             except duckdb.Error as error:
                 if self.lake.log(self.source).head > log.head:
                     continue  # what it names may be packed and pruned by now
-                if kept.forget(self.lake.store, self.source):
-                    continue  # a kept state may be damaged: it is derived, so do without
+                if compaction.forget(self.lake.store, self.source):
+                    continue  # a compaction may be damaged: it is derived, so do without
                 raise self._unreadable(log, error) from error
             line = commits.lines([commit], prev=log.digest)
             if not logpack.claim(self.lake.store, self.source, commit.seq, line):
@@ -163,7 +164,7 @@ class Load:
             key = layout.log_key(self.source, commit.seq)
             # Not read back: it is published, and an error now would say otherwise.
             self.commit = commits.parse_file(line, key=key, source=self.source)[0]
-            self._keep_states()
+            self._keep_up()
             return self.commit
         msg = f"{self.source}: lost {ATTEMPTS} races for the next commit; nothing was published"
         raise ContentionError(msg, hint="Stop the other writers of this source, then run it again.")
@@ -187,7 +188,7 @@ class Load:
     def _next(self, log: Log) -> Commit:
         """The commit to come after the log's head. Its parts are in the store when this returns."""
         check_new_names(self.lake, log, list(self._writes))
-        changes = {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
+        changes = self._changes(log)
         figures = {name: change.figures for name, change in changes.items() if change.figures}
         reasons = refusals(self.gates, figures)
         if reasons:
@@ -211,6 +212,10 @@ class Load:
             discarded=keep_discarded(self.lake.store, self.source, self.load_id, self.discarded),
         )
 
+    def _changes(self, log: Log) -> dict[str, Change]:
+        """What the writes change in the state at the log's head, by table."""
+        return {name: work_out(write, self._state(log, name)) for name, write in self._writes.items()}
+
     def _state(self, log: Log, table: str) -> State:
         return state_of(self.lake, log, table)
 
@@ -220,21 +225,19 @@ class Load:
             (f"load {file.last} of {self.source}", file)
             for name in self._writes
             if name in log.tables
-            for file in log.tables[name].files
-            if file.last >= log.tables[name].eras[-1].first
+            for file in log.tables[name].files_since(log.tables[name].eras[-1].first)
         ]
         return first_damage(self.lake.store, files) or IntegrityError(
             f"{self.source}: its current state cannot be read ({error})",
             hint="Nothing was published. Run `lakehouse verify` to see what is missing or damaged.",
         )
 
-    def _keep_states(self) -> None:
-        """Keep the states of keyed tables. The load is published: nothing that fails here counts."""
-        with contextlib.suppress(LakehouseError):
+    def _keep_up(self) -> None:
+        """Renew compactions. The load is published: nothing that fails here counts."""
+        with contextlib.suppress(LakehouseError, duckdb.Error):
             log = self.lake.log(self.source)
-            for name, write in self._writes.items():
-                if write.key:
-                    kept.keep(self.lake.store, log, name, state_of(self.lake, log, name))
+            for name in self._writes:
+                compaction.keep_up(self.lake, log, name)
 
     def _stored(self, table: str, change: Change, seq: int) -> TableChange:
         write = self._writes[table]
@@ -278,8 +281,12 @@ def check_new_names(lake: "Lake", log: Log, tables: Sequence[str]) -> None:
 
 def state_of(lake: "Lake", log: Log, table: str) -> State:
     """The state of a table at the end of a log."""
-    start = kept.newest(lake.store, log, table)
-    return State(log.tables.get(table), lake.reader, lake.locate, start)
+    found = newest(lake.store, log, table)
+    if found is not None and is_sound(lake.store, found):
+        reading = compacted(lake, log, table, found)
+        if reading.usable:
+            return State(log.tables[table], lake.reader, lake.locate, reading)
+    return State(log.tables.get(table), lake.reader, lake.locate)
 
 
 def _names(given: Sequence[str] | str) -> tuple[str, ...]:

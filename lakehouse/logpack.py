@@ -119,21 +119,23 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
     return used, [pack for pack in packs if pack not in used]
 
 
-def read(store: Store, source: str, pack: LogFile) -> list[commits.Commit]:
-    """The commits of a log pack. Raises IntegrityError where it is not what its name says."""
-    lines = _lines(store, pack)
+def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
+    """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
+    lines = _lines(store, file)
+    if not file.last:
+        return commits.parse_file(lines, key=file.key, source=source)
     try:
-        found = commits.parse_file(lines, key=pack.key, source=source)
+        found = commits.parse_file(lines, key=file.key, source=source)
     except TornCommitError as error:
-        raise TornCommitError(error.message, path=pack.key, hint=_HINT) from error
+        raise TornCommitError(error.message, path=file.key, hint=_HINT) from error
     except FormatError as error:
-        raise FormatError(error.message, path=pack.key, hint=_HINT) from error
+        raise FormatError(error.message, path=file.key, hint=_HINT) from error
     said = [commit.seq for commit in found]
-    if said != list(range(pack.first, pack.last + 1)):
+    if said != list(range(file.first, file.last + 1)):
         raise FormatError(
-            f"{pack.key}: holds the commits {said[0]} to {said[-1]} ({len(said)} of them), "
-            f"its name says {pack.first} to {pack.last}",
-            path=pack.key,
+            f"{file.key}: holds the commits {said[0]} to {said[-1]} ({len(said)} of them), "
+            f"its name says {file.first} to {file.last}",
+            path=file.key,
             hint=_HINT,
         )
     return found

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from lakehouse.core.log import TableLog
 from lakehouse.core.types import Column
+from lakehouse.duck.compacted import Compacted
 from lakehouse.duck.names import quote
-from lakehouse.duck.sql import KeptState, duck_type, state_now
+from lakehouse.duck.sql import duck_type, state_now
 from lakehouse.parquet.arrow import from_duck, physical
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class State:
         table: The table's log; None before its first load.
         connection: Gives a DuckDB connection that can open the table's parts.
         locate: From the key of a part to what DuckDB opens.
-        kept: A derived file to start from, instead of from the first part.
+        compacted: The table with its compaction, to start from instead of from the first part.
     """
 
     def __init__(
@@ -30,10 +31,10 @@ class State:
         table: TableLog | None,
         connection: "Callable[[], duckdb.DuckDBPyConnection]",
         locate: Callable[[str], str],
-        kept: KeptState | None = None,
+        compacted: Compacted | None = None,
     ) -> None:
         self.table = table
-        self.kept = kept
+        self.compacted = compacted
         self._connection = connection
         self._locate = locate
 
@@ -57,23 +58,21 @@ class State:
         """Content digest of all rows, where the log knows it without reading them."""
         if self.table is None:
             return None
-        stored = [change for _, change in self.table.changes_at(self.table.changes[-1][0]) if change.content]
-        return stored[0].content if len(stored) == 1 else None
+        return self.table.content if self.table.stored == 1 else None
 
     @property
     def may_repeat(self) -> bool:
         """Whether several rows may have one key: groups of a merge key, or rows from before the key."""
-        if self.table is None:
-            return False
-        era = self.table.changes_at(self.table.changes[-1][0])
-        return any(not c.primary_key or (c.base and c.disposition == "merge") for _, c in era)
+        return self.table is not None and self.table.may_repeat
 
     def sql(self, columns: Sequence[Column]) -> str:
         """A SELECT of the current rows, with the given columns in the given types."""
         if self.table is None:
             names = ", ".join(f"NULL::{duck_type(c.type)} AS {quote(c.name)}" for c in columns)
             return f"SELECT {names} WHERE false"
-        return state_now(self.table, columns, locate=self._locate, kept=self.kept)
+        if self.compacted is not None:
+            return self.compacted.state(columns, None)
+        return state_now(self.table, columns, locate=self._locate)
 
     def fetch(self, sql: str, columns: Sequence[Column], **frames: pa.Table) -> pa.Table:
         """The result of a query over the state and some Arrow tables, in the format's types."""

@@ -20,6 +20,7 @@ from lakehouse.errors import (
 )
 from lakehouse.parquet.check import check_part
 from lakehouse.replay import replay
+from lakehouse.tags import misfits, read_tags
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -60,7 +61,7 @@ class _Named:
 def verify(
     lake: "Lake", source: str | None = None, *, fast: bool = False, progress: Progress | None = None
 ) -> Report:
-    """Check chains, parts (size, SHA-256, rows of each load, content digests) and the order of writing.
+    """Check chains, tags, parts (size, SHA-256, rows, content digests) and the order of writing.
 
     Args:
         lake: The lake.
@@ -87,6 +88,7 @@ def verify(
         report.errors += _order(log)
         named |= _parts(log)
         logs.append(log)
+    report.errors += _tags(lake, logs, source)
     for log in logs:
         report.errors += _sizes(lake, log, named) if fast else ()
     if not fast:
@@ -136,6 +138,17 @@ def _order(log: Log) -> Iterator[IntegrityError]:
                 hint="The log was written by something else than lakehouse: restore it from a mirror.",
             )
         before = commit
+
+
+def _tags(lake: "Lake", logs: list[Log], source: str | None) -> Iterator[IntegrityError]:
+    """Tags name commits that are there, with the digests that they had."""
+    found, broken = read_tags(lake.store)
+    yield from broken.values()
+    for tag in found.values():
+        for log in logs:
+            yield from misfits(tag, log)
+        for gone in () if source else sorted(set(tag.positions) - set(lake.sources())):
+            yield from misfits(tag, Log(gone))
 
 
 def _parts(log: Log) -> dict[str, _Named]:

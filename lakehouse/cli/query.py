@@ -31,7 +31,7 @@ _CSV_SPECIAL = re.compile(r'[",\r\n]')
 @click.argument("sql", required=False)
 @click.option("-f", "--file", "file", type=click.File(), help="Read the SQL from a file; - is stdin.")
 @click.option(
-    "--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date or load number."
+    "--as-of", metavar="WHEN", help="Turn the whole query to an instant (UTC), date, load number or tag."
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="How to print; table by default.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file.")
@@ -138,12 +138,18 @@ def _csv_quoted(text: str) -> str:
 def _print_json(session: "Session", sql: str, sink: IO[str], *, lines: bool) -> None:
     """Objects as DuckDB renders them: values keep their JSON types, JSON columns stay JSON."""
     before = "" if lines else "["
-    for rows in _batches(session.connection.execute(_as_json(session, sql))):
-        for (text,) in rows:
-            sink.write(f"{before}{_finite(text)}\n")
-            before = "" if lines else ","
+    for text in json_rows(session, sql):
+        sink.write(f"{before}{text}\n")
+        before = "" if lines else ","
     if not lines:
         sink.write("[]\n" if before == "[" else "]\n")
+
+
+def json_rows(session: "Session", sql: str) -> Iterator[str]:
+    """The rows of a query, each as a JSON object."""
+    for rows in _batches(session.connection.execute(_as_json(session, sql))):
+        for (text,) in rows:
+            yield _finite(text)
 
 
 def _as_json(session: "Session", sql: str) -> str:

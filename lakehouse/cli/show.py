@@ -90,7 +90,7 @@ def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
     print_table(
         ["column", "type", "first load", "last load", "types over time"],
         [
-            (c["name"], _short(_type(c["type"])), c["first_seq"], c["last_seq"], _changes(c["types"]))
+            (c["name"], _short(type_text(c["type"])), c["first_seq"], c["last_seq"], _changes(c["types"]))
             for c in found["columns"]
         ],
         right=("first load", "last load"),
@@ -117,7 +117,8 @@ def story(commit: "Commit") -> str:
     """What a load changed, in a few words."""
     if commit.failure is not None:
         return commit.failure
-    pieces = [f"{name}: one part for loads {p.first:,} to {p.last:,} ({many(p.rows, 'row')})"
+    pieces = [] if commit.reverts_to is None else [f"reverted to load {commit.reverts_to}"]
+    pieces += [f"{name}: one part for loads {p.first:,} to {p.last:,} ({many(p.rows, 'row')})"
               for name, packs in commit.packs.items() for p in packs[:_TOLD]]  # fmt: skip
     pieces += [
         f"{name}: {len(packs):,} parts in all" for name, packs in commit.packs.items() if len(packs) > _TOLD
@@ -148,11 +149,11 @@ def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
         "disposition": table.last.disposition,
         "key": list(table.eras[-1].key),
         "loads": len(table.changes),
-        "first_seq": table.changes[0][0],
-        "last_seq": table.changes[-1][0],
+        "first_seq": table.first_seq,
+        "last_seq": table.last_seq,
         "files": len(table.files),
         "size_bytes": sum(file.size_bytes for file in table.files),
-        "effective_at": render(log.commits[table.changes[-1][0] - 1].effective_at),
+        "effective_at": render(log.commits[table.last_seq - 1].effective_at),
     }
 
 
@@ -176,12 +177,13 @@ def _columns(table: "TableLog") -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _type(kind: Any) -> str:
+def type_text(kind: Any) -> str:
+    """A type of the format, for people."""
     if isinstance(kind, str):
         return kind
     if "list" in kind:
-        return f"list<{_type(kind['list'])}>"
-    return f"struct<{', '.join(f'{n}: {_type(t)}' for n, t in kind['struct'].items())}>"
+        return f"list<{type_text(kind['list'])}>"
+    return f"struct<{', '.join(f'{n}: {type_text(t)}' for n, t in kind['struct'].items())}>"
 
 
 def _short(text: str, most: int = 60) -> str:
@@ -190,5 +192,7 @@ def _short(text: str, most: int = 60) -> str:
 
 def _changes(types: list[dict[str, Any]]) -> str:
     return (
-        ", ".join(f"{_short(_type(t['type']))} from {t['from_seq']}" for t in types) if len(types) > 1 else ""
+        ", ".join(f"{_short(type_text(t['type']))} from {t['from_seq']}" for t in types)
+        if len(types) > 1
+        else ""
     )

@@ -111,6 +111,8 @@ class Commit:
         failure: Why this observation yielded no data; None for a load.
         packs: By table, parts that from here on stand for those of earlier loads. Such a commit is
             no load: it has no tables, and is observed when the commit before it was.
+        reverts_to: The load whose state this one restores; 0 for that before the first, None for a
+            load like any other.
         retention: What a retention let go: `policy`, and `expired`, the ranges `[first, last]` of
             positions that are no as-ofs any more.
         digest: Digest of this commit's own line; empty before it is written.
@@ -133,6 +135,7 @@ class Commit:
     discarded: JSON = field(default_factory=dict)
     packs: Mapping[str, tuple[Pack, ...]] = field(default_factory=dict)
     retention: JSON = field(default_factory=dict)
+    reverts_to: int | None = None
     digest: str = ""
     record: JSON = field(default_factory=dict)
 
@@ -164,17 +167,21 @@ def to_record(commit: Commit) -> JSON:
         "committed_at": moments.render(commit.committed_at),
         "produced_by": commit.produced_by,
         "gates": commit.gates,
-        "tables": {name: _table_record(change) for name, change in commit.tables.items()},
+        "tables": {name: table_record(change) for name, change in commit.tables.items()},
     }
     optional = {
         "failure": commit.failure,
         "responses": list(commit.responses),
-        "pipeline": commit.pipeline,
         "discarded": commit.discarded,
-        "packs": {name: [_pack_record(p) for p in packs] for name, packs in commit.packs.items()},
+        "packs": {name: [pack_record(p) for p in packs] for name, packs in commit.packs.items()},
         "retention": commit.retention,
     }
-    return record | {name: value for name, value in optional.items() if value}
+    said = {"reverts_to": commit.reverts_to, "pipeline": commit.pipeline}
+    return (
+        record
+        | {name: value for name, value in optional.items() if value}
+        | {name: value for name, value in said.items() if value is not None}
+    )
 
 
 def lines(commits: Sequence[Commit], *, prev: str) -> bytes:
@@ -319,7 +326,8 @@ def _part_once(part: JSON, seen: dict[str, str], table: str) -> JSON:
     return short
 
 
-def _table_record(change: TableChange) -> JSON:
+def table_record(change: TableChange) -> JSON:
+    """A change as a commit records it, whole."""
     record: JSON = {
         "disposition": change.disposition,
         "primary_key": list(change.primary_key),
@@ -338,7 +346,8 @@ def _table_record(change: TableChange) -> JSON:
     return {name: value for name, value in record.items() if value or name in always}
 
 
-def _pack_record(pack: Pack) -> JSON:
+def pack_record(pack: Pack) -> JSON:
+    """A pack as a commit records it."""
     record: JSON = {
         "path": pack.path, "sha256": pack.sha256, "size_bytes": pack.size_bytes,
         "first": pack.first, "last": pack.last, "rows": pack.rows,
@@ -392,13 +401,23 @@ def _from_record(record: JSON, said: _Said, line: bytes, *, key: str, source: st
         gates=record.get("gates", {}),
         discarded=record.get("discarded", {}),
         packs={
-            layout.check_table_name(name): tuple(_pack(p, key=key, within=f"{source}/{name}/") for p in packs)
+            layout.check_table_name(name): tuple(
+                pack_of(p, key=key, within=f"{source}/{name}/") for p in packs
+            )
             for name, packs in record.get("packs", {}).items()
         },
         retention=_retention(record.get("retention", {})),
+        reverts_to=_reverts_to(record.get("reverts_to"), seq),
         digest=digest_of(line),
         record={name: value for name, value in record.items() if name != "_tables"},
     )
+
+
+def _reverts_to(load: object, seq: int) -> int | None:
+    if load is None or (isinstance(load, int) and 0 <= load < seq):
+        return load
+    msg = f"reverts_to is {load!r}"
+    raise ValueError(msg)
 
 
 def _retention(record: JSON) -> JSON:
@@ -406,7 +425,8 @@ def _retention(record: JSON) -> JSON:
     return dict(record) | ({"expired": ranges} if ranges else {})
 
 
-def _pack(record: JSON, *, key: str, within: str) -> Pack:
+def pack_of(record: JSON, *, key: str, within: str) -> Pack:
+    """The pack that a commit, or what was derived from it, records."""
     return Pack(
         path=layout.check_relative(record["path"], named_by=key, within=within),
         sha256=str(record["sha256"]),
@@ -418,12 +438,20 @@ def _pack(record: JSON, *, key: str, within: str) -> Pack:
     )
 
 
+def change_of(record: JSON, *, key: str, within: str) -> TableChange:
+    """The change that `table_record` gave, with paths that stay within a prefix."""
+    return _table_change(record, _Said(), key=key, within=within)
+
+
 def _table_change(change: JSON, said: _Said, *, key: str, within: str) -> TableChange:
     parts = []
     for entry in change.get("parts", ()):
-        named = entry["path"] if "path" in entry else said.last_path[within]
-        path = said.last_path[within] = layout.check_relative(named, named_by=key, within=within)
-        whole = said.files[path] = said.files.get(path, {}) | entry
+        if "path" in entry:
+            said.last_path[within] = layout.check_relative(entry["path"], named_by=key, within=within)
+        path = said.last_path[within]
+        whole = said.files.get(path, {})
+        if not whole or "sha256" in entry or "size_bytes" in entry:
+            whole = said.files[path] = whole | entry
         parts.append(
             Part(
                 path=path,

@@ -12,9 +12,11 @@ FORMAT = 1  # what this version of the package writes, and the highest that it r
 LAKE_FILE = "lakehouse.json"
 QUARANTINE = "_quarantine"
 DERIVED = "_derived"
+TAGS = "_tags"
 _LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,119}")
 _LOG_FILE = re.compile(r"(\d{20})\.jsonl")
 _LOG_PACK = re.compile(r"/_log/pack/(\d{20})-(\d{20})\.jsonl\.gz$")
 # Names that a DuckDB catalog already uses for schemas of its own, or for the catalog itself.
@@ -38,6 +40,21 @@ def check_table_name(name: str) -> str:
         msg = f"{name!r} cannot be the name of a table"
         raise UserError(msg, hint="Use a letter, then letters, digits and underscores (at most 120).")
     return name
+
+
+def check_tag_name(name: str) -> str:
+    """Return the name of a tag, or raise UserError if it cannot be one."""
+    if not _TAG.fullmatch(name):
+        msg = f"{name!r} cannot be the name of a tag"
+        raise UserError(
+            msg, hint="Use a letter, then letters, digits, dots, underscores and hyphens (at most 120)."
+        )
+    return name
+
+
+def tag_key(name: str) -> str:
+    """Key of a tag."""
+    return f"{TAGS}/{name}.json"
 
 
 def log_prefix(source: str) -> str:
@@ -77,6 +94,11 @@ def part_key(source: str, table: str, first: int, last: int, name: str) -> str:
     """Key of a part that holds the rows of the loads `first` to `last` of a table."""
     span = f"{first:08d}" if first == last else f"{first:08d}-{last:08d}"
     return f"{source}/{table}/lake_load={span}/{name}.parquet"
+
+
+def compactions(source: str) -> str:
+    """Key prefix of the compactions of a source's tables, which are derived."""
+    return f"{DERIVED}/{source}/versions/"
 
 
 def quarantine_prefix(source: str, load_id: str) -> str:

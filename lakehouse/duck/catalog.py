@@ -1,24 +1,31 @@
 """The catalog: a DuckDB database of views and macros over the parts, and of tables about the lake.
 
 It is derived from the logs alone and may be deleted at any time. A local lake keeps it in a file
-that any DuckDB client opens; it is always written anew and renamed into place, so that nobody who
-has the old one open is disturbed. It needs no extension and no Python to be read.
+that any DuckDB client opens; a new one, made from a copy of the old one where that is of the same
+logs, is renamed into place, so that nobody who has the old one open is disturbed. It needs no
+extension and no Python to be read.
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from lakehouse.core.log import Log, TableLog
-from lakehouse.duck.current import said_by
-from lakehouse.duck.names import AS_OF, literal, quote
-from lakehouse.duck.sql import state_at
+from lakehouse.core.moments import microseconds
+from lakehouse.core.tag import Tag
+from lakehouse.duck.asof import read_tags
+from lakehouse.duck.compacted import Compacted
+from lakehouse.duck.current import COMPACTED, LOG, TAGGED, VIEW, End, ends_of, read_about, read_ends, said_by
+from lakehouse.duck.names import literal, quote
 from lakehouse.duck.trouble import unreadable
+from lakehouse.duck.views import statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -48,6 +55,7 @@ CREATE TABLE tables (
 CREATE TABLE columns (
     source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
 );
+CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
 """
 
 _INSERTS = {
@@ -56,6 +64,9 @@ _INSERTS = {
     "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
     "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
 }
+
+_INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
+_TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
 
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
@@ -78,7 +89,8 @@ def build(
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
     broken: dict[tuple[str, str], IntegrityError] = {}
-    while not _built(connection, lake, logs, said, broken):
+    raw: set[tuple[str, str]] = set()
+    while not _built(connection, lake, logs, said, broken, raw):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in broken.items()}
 
@@ -89,32 +101,82 @@ def _built(
     logs: Mapping[str, Log],
     said: Mapping[str, str],
     broken: dict[tuple[str, str], IntegrityError],
+    raw: set[tuple[str, str]],
 ) -> bool:
-    """Whether all went well; if not, `broken` has one more table, which is left out the next time."""
+    """Whether all went well; if not, the next time one more table is read without its compaction.
+
+    Or it is in `broken`, and is left out.
+    """
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
+    tags = read_tags(lake.store)[0]
+    _insert_tags(connection, tags.values())
     for source, log in logs.items():
-        _describe(connection, log)
+        if (source, "") in broken:
+            continue
+        try:
+            _describe(connection, log)
+        except IntegrityError as error:  # in a part of the log that was not read until now
+            broken[source, ""] = error
+            return False
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
         for table in log.tables.values():
             if (source, table.name) in broken:
                 continue
+            found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
             try:
-                for statement in statements(source, table, locate=lake.locate):
-                    connection.execute(statement)
+                _define(connection, lake, log, table, found, tags)
             except duckdb.Error as error:
-                broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                if found is None:
+                    broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+                raw.add((source, table.name))
                 return False
     connection.execute("COMMIT")
     return True
 
 
-def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
+def _define(
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    log: Log,
+    table: TableLog,
+    compacted: Compacted | None,
+    tags: Mapping[str, Tag],
+    *,
+    before: str = "",
+) -> None:
+    """Make a table's views and macros, unless their SQL is what it was, as its digest says."""
+    made = statements(log, table, compacted, locate=lake.locate, tags=tags)
+    wanted = [_again(statement) for statement in made]
+    digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    if digest == before:
+        return
+    history = f"{table.name}_history"  # which a table has no more once its key changed
+    if before and history.lower() not in {name.lower() for name in log.tables}:
+        connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
+    for statement in wanted:
+        connection.execute(statement)
+    name = f"{VIEW}{log.source}.{table.name}"
+    connection.execute("DELETE FROM about WHERE name = ?", [name])
+    connection.execute("INSERT INTO about VALUES (?, ?)", [name, digest])
+
+
+def _again(statement: str) -> str:
+    """A statement that makes something whether or not it is there."""
+    return statement.replace("CREATE ", "CREATE OR REPLACE ", 1)
+
+
+def write_file(path: Path, lake: "Lake", *, anew: bool = False) -> dict[str, IntegrityError]:
     """Write the catalog of a local lake to a file, in the place of the one before.
+
+    Args:
+        path: The file.
+        lake: The lake.
+        anew: Take nothing over from the one before.
 
     Returns:
         What is wrong with sources whose log or files cannot be read; they are left out.
@@ -122,21 +184,16 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
     Raises:
         SetupError: The file cannot be written.
     """
-    said = said_by(lake)  # before the logs are read: a commit in between makes the catalog out of date
     logs, broken = read_logs(lake)
-    said |= {f"broken:{source}": "" for source in broken}  # never current, so that it is said again
+    # Never current with what is broken, so that it is said again.
+    said = said_by(lake, ends_of(logs)) | {f"broken:{source}": "" for source in broken}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        connection = duckdb.connect()
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"ATTACH {literal(str(temporary))} AS lakehouse ({STORAGE}); USE lakehouse")
-            broken |= build(connection, lake, logs, said)
-            # Closing would swallow an error of the disk, and the file would be no catalog.
-            connection.execute("CHECKPOINT lakehouse; USE memory; DETACH lakehouse")
-        finally:
-            connection.close()
+        if anew or not _brought_up_to_date(path, temporary, lake, logs, said):
+            _forget(temporary)
+            with _filling(temporary) as connection:
+                broken |= build(connection, lake, logs, said)
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
         Path(f"{path}.wal").unlink(missing_ok=True)
         os.replace(temporary, path)
@@ -146,67 +203,123 @@ def write_file(path: Path, lake: "Lake") -> dict[str, IntegrityError]:
             hint="The one before is still there. Free space or mend the disk, then run: lakehouse refresh",
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # what stays of it is hidden, and nobody's catalog
-            temporary.unlink(missing_ok=True)
-            Path(f"{temporary}.wal").unlink(missing_ok=True)
+        _forget(temporary)
     return broken
 
 
-def statements(source: str, table: TableLog, *, locate: Callable[[str], str]) -> list[str]:
-    """The view and the macro of one table."""
-    name = f"{quote(source)}.{quote(table.name)}"
-    macro = f"{quote(source)}.{quote(table.name + '_at')}"
-    variable = f"getvariable({literal(AS_OF)})"
-    return [
-        f"CREATE VIEW {name} AS {_state(source, table, variable, locate=locate)}",
-        f"CREATE MACRO {macro}(t) AS TABLE {_state(source, table, 't', locate=locate)}",
-    ]
+@contextlib.contextmanager
+def _filling(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose database is a file, which is whole when this ends without an error."""
+    connection = duckdb.connect()
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH {literal(str(path))} AS lakehouse ({STORAGE}); USE lakehouse")
+        yield connection
+        # Closing would swallow an error of the disk, and the file would be no catalog.
+        connection.execute("CHECKPOINT lakehouse; USE memory; DETACH lakehouse")
+    finally:
+        connection.close()
 
 
-def _state(source: str, table: TableLog, moment: str, *, locate: Callable[[str], str]) -> str:
-    position = position_sql(source, moment)
-    base = (
-        f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(source)} "
-        f'AND "table" = {literal(table.name)} AND base AND seq <= {position})'
-    )
-    return state_at(table, table.columns, locate=locate, position=position, base=base)
+def _forget(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # what stays of it is hidden, and nobody's catalog
+        temporary.unlink(missing_ok=True)
+        Path(f"{temporary}.wal").unlink(missing_ok=True)
 
 
-def position_sql(source: str, moment: str) -> str:
-    """SQL for the newest sequence number that a moment sees.
+def _brought_up_to_date(
+    path: Path, temporary: Path, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
+) -> bool:
+    """Write a copy of a catalog with what the logs have beyond it; False if it has to be built anew.
 
-    The moment may be a timestamp (without a zone it is UTC), a date (its first instant), text of
-    either, the number of a load, or NULL for now. Anything else is an error that says so.
+    It has to where the one before is not of this lake and of the beginning of these logs, and where
+    anything goes wrong: what it was is then said by building anew.
     """
-    text = f"{moment}::VARCHAR"
-    # DuckDB 2 leaves a zone out of account where text becomes a TIMESTAMP; DuckDB 1 did not.
-    zoned = f"regexp_matches({text}, ':[0-9][0-9].*([A-Za-z_]|[+-][0-9][0-9:]*)\\s*$')"
-    instant = (
-        f"CASE WHEN {zoned} THEN epoch_us(TRY_CAST({text} AS TIMESTAMPTZ)) "
-        f"ELSE epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
-    )
-    digits = f"regexp_full_match({text}, '\\s*[0-9]+\\s*')"
-    number = f"CASE WHEN {digits} THEN TRY_CAST({text} AS BIGINT) END"
-    # Of a state that a retention let go, only a part is there: it is refused, never answered.
-    gone = (
-        f"error('{source}: as of load ' || max(seq) || ' is expired; see lakehouse.loads for what is kept')"
-    )
-    return (
-        f"(SELECT CASE WHEN max(seq) = max(CASE WHEN expired THEN seq END) THEN {gone} "
-        f"ELSE coalesce(max(seq), 0) END FROM main.loads WHERE source = {literal(source)} AND CASE "
-        f"WHEN {moment} IS NULL THEN true "
-        f"WHEN {number} IS NOT NULL THEN seq <= {number} "
-        f"WHEN {instant} IS NOT NULL THEN epoch_us(effective_at) <= {instant} "
-        f"ELSE error('as of ' || {text} || ': is neither an instant (2026-11-01T12:00:00Z) "
-        f"nor the number of a load') END)"
-    )
+    try:
+        if not path.exists():
+            return False
+        shutil.copyfile(path, temporary)
+        with _filling(temporary) as connection:
+            ends = _ends_if_same(connection, logs, said)
+            connection.execute("BEGIN")
+            tags = read_tags(lake.store)[0]
+            connection.execute("DELETE FROM tags")
+            _insert_tags(connection, tags.values())
+            for source, log in logs.items():
+                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags)
+            connection.execute(f"DELETE FROM about WHERE NOT starts_with(name, {literal(VIEW)})")
+            connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
+            _check_sum(connection, logs)
+            connection.execute("COMMIT")
+    except (duckdb.Error, OSError, IntegrityError, ValueError, TypeError, IndexError):
+        return False
+    return True
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
-    from lakehouse.core.moments import microseconds
+def _ends_if_same(
+    connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log], said: Mapping[str, str]
+) -> dict[str, End]:
+    """How the logs ended that a catalog was made from. Raises ValueError if they were others."""
+    about = read_about(connection)
+    ends = read_ends(about)
+    change = {TAGGED, *(f"{kind}{source}" for source in logs for kind in (LOG, COMPACTED))}
+    if any(about.get(name) != value for name, value in said.items() if name not in change):
+        raise ValueError("of another lake, or of another version")
+    if not ends.keys() <= logs.keys() or not all(_begins(logs[name], end) for name, end in ends.items()):
+        raise ValueError("of other logs")
+    return ends
 
+
+def _begins(log: Log, end: End) -> bool:
+    """Whether a log begins with all that ends there."""
+    seq, digest, _ = end
+    return seq <= log.head and (not seq or digest.startswith(log.digest_at(seq)))
+
+
+def _add(
+    connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int, tags: Mapping[str, Tag]
+) -> None:
+    """Add to a catalog what a log says beyond a commit. Raises ValueError if it changes what was said before."""
+    if log.expired_by > known:
+        raise ValueError("states that were there are gone")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(log.source)}")
+    _describe(connection, log, known)
+    begin = f"{VIEW}{log.source}."
+    views = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
+    before = dict(connection.execute(views, [len(begin) + 1, begin]).fetchall())
+    for table in log.tables.values():
+        found = with_compaction(lake, log, table.name)
+        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""))
+
+
+def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -> None:
+    """Refuse a catalog that has not as many rows as the logs make: a client may have changed it."""
+    loads, changes = connection.execute(
+        "SELECT (SELECT count(*) FROM loads), (SELECT count(*) FROM table_loads)"
+    ).fetchall()[0]
+    tables = [table for log in logs.values() for table in log.tables.values()]
+    expected = sum(log.head for log in logs.values()), sum(len(table.changes) for table in tables)
+    if (loads, changes) != expected:
+        raise ValueError("has other rows")
+
+
+def _insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:
+    """Fill the table of tags; one whose file cannot be read is named by no query, and left to `verify`."""
+    rows = [
+        (tag.name, source, seq, microseconds(tag.created_at), tag.note)
+        for tag in tags
+        for source, seq in tag.positions.items()
+    ]
+    _insert(connection, "tags", _TAGS.split(), rows)
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, log: Log, known: int = 0) -> None:
+    """Fill the tables about the lake; if the first so many commits are known, with what they lack."""
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
-    for c in log.commits:
+    files = _known_files(connection, log) if known else {}
+    for name in ("tables", "columns") if known else ():
+        connection.execute(f"DELETE FROM {name} WHERE source = ?", [log.source])
+    for c in log.commits[known:]:
         discarded = sum(int(d.get("rows", 0)) for d in c.discarded.values())
         rows["loads"].append((
             log.source, c.seq, c.load_id, c.outcome, microseconds(c.observed_at), microseconds(c.effective_at),
@@ -214,17 +327,18 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
             log.is_expired(c.seq),
         ))  # fmt: skip
     for table in log.tables.values():
-        for seq, change in table.changes:
+        for seq, change in table.changes_since(known + 1):
             n = change.counts
             rows["table_loads"].append((
-                log.source, table.name, seq, change.disposition, change.base or seq == table.eras[0].first,
+                log.source, table.name, seq, change.disposition, change.base or seq == table.first_seq,
                 n.get("rows", 0), n.get("appeared", 0), n.get("changed", 0), n.get("disappeared", 0),
                 n.get("unchanged", 0), n.get("appended", 0),
             ))  # fmt: skip
-        rows["files"] += [
-            (log.source, table.name, f.first, f.last, f.path, f.rows, f.size_bytes, f.sha256)
-            for f in table.files
-        ]
+        held = table.files
+        for f in held:
+            row = (log.source, table.name, f.first, f.last, f.path, f.rows, f.size_bytes, f.sha256)
+            if files.pop(f.path, None) != row:
+                rows["files"].append(row)
         rows["columns"] += [
             (
                 log.source,
@@ -240,12 +354,22 @@ def _describe(connection: duckdb.DuckDBPyConnection, log: Log) -> None:
             "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 log.source, table.name, last.disposition, keys, last.counts.get("rows", 0), len(table.changes),
-                table.changes[0][0], table.changes[-1][0], len(table.files), sum(f.size_bytes for f in table.files),
+                table.first_seq, table.last_seq, len(held), sum(f.size_bytes for f in held),
                 [c.name for c in table.columns],
             ],
         )  # fmt: skip
+    gone = [*files, *(row[4] for row in rows["files"])] if known else []
+    if gone:
+        connection.execute(
+            "DELETE FROM files WHERE source = ? AND path IN (SELECT unnest(?))", [log.source, gone]
+        )
     for name, types in _INSERTS.items():
         _insert(connection, name, types.split(), rows[name])
+
+
+def _known_files(connection: duckdb.DuckDBPyConnection, log: Log) -> dict[str, tuple[Any, ...]]:
+    rows = connection.execute("SELECT * FROM files WHERE source = ?", [log.source]).fetchall()
+    return {row[4]: row for row in rows}
 
 
 def _insert(
@@ -256,7 +380,6 @@ def _insert(
         return
     columns = [list(column) for column in zip(*rows, strict=True)]
     items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
-    if table == "loads":
-        for at in (4, 5, 6):  # microseconds since 1970, to instants
-            items[at] = f"make_timestamptz({items[at]})"
+    for at in _INSTANTS.get(table, ()):
+        items[at] = f"make_timestamptz({items[at]})"
     connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)

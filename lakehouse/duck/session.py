@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from lakehouse.duck import current
+from lakehouse.duck.asof import check_as_of
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
@@ -51,7 +52,7 @@ class Session:
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
-            _check_as_of(connection, moment)
+            check_as_of(connection, lake.store, moment)
         connection.execute("SET allowed_directories = ?", [[allowed]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -86,25 +87,6 @@ class Session:
         return check_is_query(self.connection, sql)
 
 
-def _check_as_of(connection: duckdb.DuckDBPyConnection, moment: str) -> None:
-    """Refuse a moment that no query could be turned to. Raises QueryError."""
-    newest, instant = connection.execute(
-        "SELECT max(seq), TRY_CAST($1 AS TIMESTAMPTZ) IS NOT NULL OR TRY_CAST($1 AS TIMESTAMP) IS NOT NULL "
-        "FROM lakehouse.main.loads",
-        [moment],
-    ).fetchall()[0]
-    if moment.strip().isdigit():
-        if newest is not None and int(moment) > newest:
-            raise QueryError(
-                f"as of load {moment}: the longest log ends at {newest}", hint="See: lakehouse log"
-            )
-    elif not instant:
-        raise QueryError(
-            f"as of {moment}: is neither an instant nor the number of a load",
-            hint="Such as 2026-11-01, 2026-11-01T12:00:00Z (UTC if it has no zone), or 42.",
-        )
-
-
 def _build(
     connection: duckdb.DuckDBPyConnection, lake: "Lake", path: Path | None
 ) -> dict[str, IntegrityError]:
@@ -118,7 +100,8 @@ def _build(
                 return broken
     logs, broken = catalog.read_logs(lake)
     connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
-    return broken | catalog.build(connection, lake, logs, current.said_by(lake))
+    said = current.said_by(lake, current.ends_of(logs))
+    return broken | catalog.build(connection, lake, logs, said)
 
 
 def catalog_path(lake: "Lake | str") -> Path | None:
@@ -139,6 +122,10 @@ def catalog_path(lake: "Lake | str") -> Path | None:
 def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
     """Bring the catalog file up to date with the logs, if it is not.
 
+    Args:
+        lake: The lake.
+        force: Write it anew, whatever is there.
+
     Returns:
         What is wrong with sources whose log cannot be read.
     """
@@ -149,7 +136,7 @@ def refresh(lake: "Lake", *, force: bool = False) -> dict[str, IntegrityError]:
         return {}
     from lakehouse.duck import catalog
 
-    return catalog.write_file(path, lake)
+    return catalog.write_file(path, lake, anew=force)
 
 
 def is_current(lake: "Lake", path: Path) -> bool:

@@ -6,7 +6,6 @@ files to find out what is in them; each group is brought to the one type a colum
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from lakehouse.core.log import Era, File, TableLog
 from lakehouse.core.types import Column, Type, decimal
@@ -23,21 +22,6 @@ _DUCK = {
 
 SEQ, DELETED = "_lake_seq", "_lake_deleted"
 _WHOLE_BELOW = "9223372036854775808"  # floats below it that are whole are written as integers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptState:
-    """The rows of a keyed table as of a load, in one derived file; see `lakehouse.kept`.
-
-    Attributes:
-        seq: The load.
-        path: Key of the file.
-        columns: The columns that lie in it, in the types that the history had until then.
-    """
-
-    seq: int
-    path: str
-    columns: tuple[Column, ...]
 
 
 def duck_type(kind: Type) -> str:
@@ -146,6 +130,7 @@ def scan(
     *,
     locate: Callable[[str], str],
     keyed: bool,
+    none: str | None = None,
 ) -> str:
     """A SELECT over all rows of some parts of a table, with `_lake_seq` (and `_lake_deleted` if keyed).
 
@@ -154,10 +139,12 @@ def scan(
         files: The parts.
         locate: From the key of a part to what DuckDB opens.
         keyed: Whether tombstones are asked for.
+        none: A constant condition: no rows are asked for, so that one file of each schema is enough.
     """
     groups = _groups(files)
     selects = [
-        _scan_group([locate(path) for path in paths], have, columns, keyed=keyed) for have, paths in groups
+        _scan_group([locate(path) for path in paths], have, columns, keyed=keyed, none=none)
+        for have, paths in groups
     ]
     return "\nUNION ALL\n".join(selects) if selects else _nothing(columns, keyed=keyed)
 
@@ -173,15 +160,25 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
     """
     if not key:
         return f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}"
-    same = " AND ".join(f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.{quote(k)}" for k in key)
-    keys = ", ".join(f"_lake_v.{quote(k)}" for k in key)
+    picked, same = newest_of("_lake_v", key)
     return (
         f"WITH _lake_v AS ({rows}),\n"
-        f"_lake_n AS (SELECT {keys}, max({SEQ}) AS _lake_newest FROM _lake_v WHERE {where} GROUP BY {keys})\n"
+        f"_lake_n AS (SELECT {picked} FROM _lake_v WHERE {where} GROUP BY ALL)\n"
         f"SELECT {_picked(columns)} FROM _lake_v JOIN _lake_n "
-        f"ON _lake_v.{SEQ} = _lake_n._lake_newest AND {same}\n"
+        f"ON _lake_v.{SEQ} = _lake_n.newest AND {same}\n"
         f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
     )
+
+
+def newest_of(rows: str, key: Sequence[str]) -> tuple[str, str]:
+    """What to select of some rows to get the newest load of each key, called `_lake_n`; and what joins it.
+
+    Key columns are called k0, k1, … there, so that none has the name of the load's number; and are
+    qualified, since in a macro a bare name that is its parameter's would mean the parameter.
+    """
+    picked = [f"{rows}.{quote(k)} AS k{at}" for at, k in enumerate(key)]
+    same = [f"_lake_v.{quote(k)} IS NOT DISTINCT FROM _lake_n.k{at}" for at, k in enumerate(key)]
+    return f"{', '.join(picked)}, max({rows}.{SEQ}) AS newest", " AND ".join(same)
 
 
 def _picked(columns: Sequence[Column]) -> str:
@@ -192,28 +189,17 @@ def _picked(columns: Sequence[Column]) -> str:
     )
 
 
-def state_now(
-    table: TableLog,
-    columns: Sequence[Column],
-    *,
-    locate: Callable[[str], str],
-    kept: KeptState | None = None,
-) -> str:
-    """A SELECT of a table's rows at the end of its log; from a kept state on, if there is one."""
+def state_now(table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str]) -> str:
+    """A SELECT of a table's rows at the end of its log."""
     era = table.eras[-1]
-    start = era.first if kept is None else kept.seq + 1
-    files = [file for file in table.files if file.last >= start]
-    # A part of many loads may hold rows from before.
+    files = table.files_since(era.first)
     rows = scan(columns, files, locate=locate, keyed=bool(era.key))
-    if kept is not None:
-        rows = f"SELECT * FROM ({rows}) WHERE {SEQ} >= {start}\nUNION ALL\n" + _scan_group(
-            [locate(kept.path)], kept.columns, columns, keyed=True
-        )
+    # A part of many loads may hold rows from before the era.
     return state(rows, columns, era.key, f"{SEQ} >= {era.first}")
 
 
 def state_at(
-    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], position: str, base: str
+    table: TableLog, columns: Sequence[Column], *, locate: Callable[[str], str], reached: str, base: str
 ) -> str:
     """A SELECT of a table's rows at any position, for a view or macro.
 
@@ -221,18 +207,18 @@ def state_at(
         table: The table's log.
         columns: The columns to return.
         locate: From the key of a part to what DuckDB opens.
-        position: SQL expression: the newest sequence number that counts.
+        reached: SQL condition on `_lake_seq`: the load counts.
         base: SQL expression: the sequence number at which the state begins that holds there.
     """
-    keys = list(dict.fromkeys(era.key for era in table.eras))
+    keys = table.keys
     several = len(table.eras) > 1
     branches = []
     for key in keys:
         files = table.files if len(keys) == 1 else _files_with_key(table, key)
         rows = scan(columns, files, locate=locate, keyed=bool(key))
-        where = f"{SEQ} <= {position}"
+        where = reached
         if several:
-            where += f" AND {SEQ} >= {base}"
+            where = f"({where}) AND {SEQ} >= {base}"
         if len(keys) > 1:
             where += f" AND {base} IN ({_firsts(table.eras, key)})"
         branches.append(f"({state(rows, columns, key, where)})")
@@ -241,7 +227,7 @@ def state_at(
 
 def _files_with_key(table: TableLog, key: tuple[str, ...]) -> list[File]:
     """The parts that may hold rows of an era with this key."""
-    ends = [*(era.first - 1 for era in table.eras[1:]), table.changes[-1][0]]
+    ends = [*(era.first - 1 for era in table.eras[1:]), table.last_seq]
     spans = [(era.first, end) for era, end in zip(table.eras, ends, strict=True) if era.key == key]
     return [f for f in table.files if any(f.first <= last and f.last >= first for first, last in spans)]
 
@@ -260,7 +246,14 @@ def _groups(files: Iterable[File]) -> list[tuple[tuple[Column, ...], list[str]]]
     return list(groups.values())
 
 
-def _scan_group(files: Sequence[str], have: Sequence[Column], want: Sequence[Column], *, keyed: bool) -> str:
+def _scan_group(
+    files: Sequence[str],
+    have: Sequence[Column],
+    want: Sequence[Column],
+    *,
+    keyed: bool,
+    none: str | None = None,
+) -> str:
     types = {column.name: column.type for column in have}
     items = [SEQ] + ([DELETED] if keyed else [])
     for column in want:
@@ -268,8 +261,10 @@ def _scan_group(files: Sequence[str], have: Sequence[Column], want: Sequence[Col
         name = f"_lake_p.{quote(column.name)}"
         expression = widened(name, types.get(column.name, "null"), column.type)
         items.append(expression if expression == name else f"{expression} AS {quote(column.name)}")
-    listed = ", ".join(literal(file) for file in files)
-    return f"SELECT {', '.join(items)} FROM read_parquet([{listed}], hive_partitioning = false) AS _lake_p"
+    listed = f"[{', '.join(literal(file) for file in files)}]"
+    if none is not None and len(files) > 1:
+        listed = f"CASE WHEN {none} THEN [{literal(files[0])}] ELSE {listed} END"
+    return f"SELECT {', '.join(items)} FROM read_parquet({listed}, hive_partitioning = false) AS _lake_p"
 
 
 def _nothing(columns: Sequence[Column], *, keyed: bool) -> str:

@@ -27,6 +27,8 @@ _ASKED_WRONGLY = (
     duckdb.ParserException,
     duckdb.ConversionException,
 )
+_CONSTANT = "A moment in _at() and _diff() is a constant, such as '2026-11-01' or now() - interval 1 day."
+_DERIVED = "It is derived: delete the folder _derived of the lake, then run: lakehouse refresh"
 _VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
 
 
@@ -39,6 +41,11 @@ def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     """The error for a file that a log names and DuckDB cannot read."""
     text = _WHERE.sub("", plain(error))
     kind = MissingPartError if "No files found" in text else DamagedPartError
+    if "/_derived/" in text:
+        return kind(f"{what} cannot be read: {text}", hint=_DERIVED)
+    if ".parquet" not in text:  # it does not say which file
+        hint = f"{_VERIFY} If it finds nothing, a file in _derived is damaged. {_DERIVED}"
+        return kind(f"{what} cannot be read: {text}", hint=hint)
     return kind(f"{what} cannot be read: {text}", hint=_VERIFY)
 
 
@@ -73,4 +80,5 @@ def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
         io = isinstance(error, duckdb.IOException)
         if io or (not isinstance(error, _ASKED_WRONGLY) and _DAMAGE.search(str(error))):
             raise unreadable(error, "a file that the log names") from None
-        raise QueryError(plain(error)) from None
+        hint = _CONSTANT if "Table function cannot contain subqueries" in str(error) else ""
+        raise QueryError(plain(error), hint=hint) from None

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -76,6 +76,27 @@ def write_parts(table: pa.Table) -> tuple[list[PartBytes], str]:
         digest = pool.submit(digest_rows, content)
         parts = list(pool.map(write_part, _pieces(table)))
         return parts, digest.result()
+
+
+def write_sections(tables: Sequence[pa.Table]) -> PartBytes:
+    """One derived Parquet file, in memory: each table in row groups of its own, fast to read."""
+    sections = [physical(table) for table in tables]
+    sink = io.BytesIO()
+    largest = max(sections, key=lambda table: table.num_rows)
+    with pq.ParquetWriter(
+        sink,
+        sections[0].schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=_repetitive(largest) or False,
+        store_schema=False,
+    ) as writer:
+        for table in sections:
+            if table.num_rows or table is sections[-1]:
+                writer.write_table(table, row_group_size=ROW_GROUP)
+    data = sink.getvalue()
+    rows = sum(table.num_rows for table in sections)
+    return PartBytes(data=data, sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 
 
 def write_part(table: pa.Table, *, level: int | None = None) -> PartBytes:

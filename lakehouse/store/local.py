@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,18 +40,27 @@ class LocalStore:
         Raises:
             UnsafePathError: The key, or a link on the way, leads out of the folder.
         """
-        path = os.path.join(self.root, key)
-        if os.path.realpath(path) != path:
+        return Path(self._file(key))
+
+    def _file(self, key: str) -> str:
+        """The same as text. Only what lies below the folder is looked at: the folder itself is no link."""
+        path = at = str(self.root)
+        plain = True
+        for piece in key.split("/"):
+            at = f"{at}{os.sep}{piece}"
+            plain = plain and piece not in ("", ".", "..") and not os.path.islink(at)
+        path = os.path.join(path, key)
+        if not plain:
             msg = f"{path}: a link, or a path that leads elsewhere; the lake holds plain files only"
             raise UnsafePathError(
                 msg, path=key, hint="The file was not opened. Put the real file in the place of the link."
             )
-        return Path(path)
+        return path
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises Absent."""
-        path = self.path(key)
-        with _reading(path, key), path.open("rb") as file:
+        path = self._file(key)
+        with _reading(path, key), open(path, "rb") as file:
             return file.read()
 
     def open(self, key: str) -> BinaryIO:
@@ -91,25 +100,28 @@ class LocalStore:
         """All objects whose key begins with the prefix, in order of key."""
         folder = self.root / prefix
         with _reading(folder, prefix):
-            found = sorted(_files_below(folder, self.root))
-        for key, path in found:
-            try:
-                with _reading(Path(path), key):
-                    yield Entry(key, os.lstat(path).st_size)
-            except Absent:
-                continue
+            found = sorted(_files_below(os.path.join(self.root, prefix), prefix))
+        for key, size_bytes in found:
+            yield Entry(key, size_bytes)
 
-    def newest(self, prefix: str, wanted: Callable[[str], object]) -> str:
-        """Name, size and time of the last file of a folder by name: they change when it does.
-
-        One look into the folder is all that it costs; empty text where there is no such file.
-        """
-        name = max((name for name in self._names(prefix) if wanted(name)), default=None)
-        if name is None:
+    def stamp(self, key: str) -> str:
+        """Size and time of a file: they change when it does. Empty text where there is none."""
+        path = self.root / key
+        try:
+            with _reading(path, key):
+                about = os.lstat(path)
+        except Absent:
             return ""
-        with _reading(self.root / prefix / name, prefix + name):
-            about = os.lstat(self.root / prefix / name)
-        return f"{name}:{about.st_size}:{about.st_mtime_ns}"
+        return f"{about.st_size}:{about.st_mtime_ns}"
+
+    def marks(self, prefix: str) -> str:
+        """Names, sizes and times of the files of a folder: they change when one of them does."""
+        found = []
+        for name in sorted(n for n in self._names(prefix) if not n.startswith(_TEMPORARY)):
+            with contextlib.suppress(Absent), _reading(self.root / prefix / name, prefix + name):
+                about = os.lstat(self.root / prefix / name)
+                found.append(f"{name}:{about.st_size}:{about.st_mtime_ns}")
+        return "/".join(found)
 
     def folders(self, *, holding: str) -> Sequence[str]:
         """Names of the folders at the top that hold a folder of a name, sorted."""
@@ -180,7 +192,7 @@ class LocalStore:
 
 
 @contextlib.contextmanager
-def _reading(path: Path, key: str) -> Iterator[None]:
+def _reading(path: str | Path, key: str) -> Iterator[None]:
     """Turn the system's errors into Absent, or into one that says what to do.
 
     A folder that cannot be read must never pass for an empty one.
@@ -216,19 +228,16 @@ def _confirm(target: Path) -> None:
         ) from error
 
 
-def _files_below(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Key and path of every finished file below a folder; none if there is no such folder."""
-    for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
-        folders.sort()
-        for name in names:
-            if not name.startswith(_TEMPORARY):
-                path = os.path.join(parent, name)
-                yield os.path.relpath(path, root).replace(os.sep, "/"), path
-
-
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise error
+def _files_below(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Key and size of every finished file below a folder; none if there is no such folder."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    yield from _files_below(entry.path, f"{prefix}{entry.name}/")
+            elif not entry.name.startswith(_TEMPORARY):
+                with contextlib.suppress(FileNotFoundError):  # it went while we looked
+                    yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import duckdb
 import pytest
 from command import Done, program, run
 from truth import ROOT
@@ -120,7 +121,21 @@ def test_the_lake_may_be_named_before_and_after_the_command(three_loads: Path) -
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "query select", "log", "tables", "show a.b", "refresh", "verify", "quarantine list"]
+    "command",
+    [
+        "ingest",
+        "query select",
+        "log",
+        "tables",
+        "show a.b",
+        "schema a.b",
+        "refresh",
+        "verify",
+        "tag list",
+        "tag create t",
+        "revert a --to 1",
+        "quarantine list",
+    ],
 )
 def test_outside_of_a_project_every_command_says_so(command: str, tmp_path: Path) -> None:
     run(*command.split(), cwd=tmp_path).failed(
@@ -136,6 +151,170 @@ def test_refresh_writes_the_catalog_anew(own_lake: Path) -> None:
     before = catalog.stat().st_ino
     run("refresh", "--lake", own_lake).ok()
     assert catalog.stat().st_ino != before
+
+
+# --- Tags ---------------------------------------------------------------------------------------
+
+
+def test_a_tag_names_a_moment_of_the_whole_lake(own_lake: Path) -> None:
+    named = run(
+        "tag", "create", "before-c", "--as-of", "2026-03-01T12:00:00Z", "--note", "why", "--lake", own_lake
+    )
+    assert named.ok().out == "before-c: shop load 1\n"
+    made = run("tag", "create", "all", "--json", "--lake", own_lake).ok().json
+    assert {source: place["seq"] for source, place in made["positions"].items()} == {"news": 1, "shop": 3}
+    assert [tag["name"] for tag in run("tag", "list", "--json", "--lake", own_lake).ok().json] == [
+        "all",
+        "before-c",
+    ]
+    assert "news load 1, shop load 3" in run("tag", "list", "--lake", own_lake).ok().out
+    assert run("tag", "show", "all", "--json", "--lake", own_lake).ok().json == made
+    assert made["positions"]["shop"]["digest"] in run("tag", "show", "all", "--lake", own_lake).ok().out
+    skus = "select string_agg(sku, '' order by sku) as skus, (select count(*) from news.items) as n from shop.products"
+    asked = run("query", "--as-of", "before-c", "--format", "jsonl", "--lake", own_lake, skus).ok().jsonl
+    assert asked == [{"skus": "ab", "n": 0}]
+    at = skus.replace("shop.products", "shop.products_at('before-c')")
+    assert run("query", "--format", "jsonl", "--lake", own_lake, at).ok().jsonl == [{"skus": "ab", "n": 1}]
+    run("query", "--as-of", "befor-c", "--lake", own_lake, skus).failed(2, "Did you mean before-c?")
+
+
+def test_a_name_of_a_tag_is_never_moved_but_may_be_deleted(own_lake: Path) -> None:
+    run("tag", "create", "t", "--lake", own_lake).ok()
+    run("tag", "create", "t", "--lake", own_lake).ok()
+    run("tag", "create", "t", "--as-of", "1", "--lake", own_lake).failed(2, "never moved", "tag delete t")
+    run("tag", "create", "today", "--lake", own_lake).failed(2, "a word for an instant")
+    run("tag", "create", "2026", "--lake", own_lake).failed(2, "cannot be the name of a tag")
+    run("tag", "create", "u", "--as-of", "4", "--lake", own_lake).failed(2, "the longest log ends at 3")
+    run("tag", "create", "u", "--as-of", "2999-01-01", "--lake", own_lake).failed(2, "yet to come")
+    assert "still there" in run("tag", "delete", "t", "--lake", own_lake).ok().out
+    run("tag", "delete", "t", "--lake", own_lake).failed(2, "no tag 't'")
+    run("tag", "show", "t", "--lake", own_lake).failed(2, "no tag 't'")
+    run("query", "--as-of", "t", "--lake", own_lake, "select 1").failed(2, "nor a tag")
+
+
+def test_a_plain_client_has_the_tags(own_lake: Path) -> None:
+    run("tag", "create", "one", "--as-of", "1", "--lake", own_lake).ok()
+    with duckdb.connect(str(own_lake.with_name("lakehouse.duckdb")), read_only=True) as plain:
+        assert plain.execute("select source, seq from tags order by 1").fetchall() == [
+            ("news", 1),
+            ("shop", 1),
+        ]
+        assert plain.execute("select count(*) from shop.products_at('one')").fetchall() == [(2,)]
+        plain.execute("set variable lakehouse_as_of = 'one'")
+        assert plain.execute("select count(*) from shop.products").fetchall() == [(2,)]
+        with pytest.raises(duckdb.Error, match="as of two: is neither an instant"):
+            plain.execute("select * from shop.products_at('two')")
+
+
+def test_verify_notices_tags_that_are_not_what_they_were(own_lake: Path) -> None:
+    for name in ("forked", "short", "torn"):
+        run("tag", "create", name, "--lake", own_lake).ok()
+    digest = Lake.open(own_lake).log("shop").commits[2].digest
+    forked, short, torn = (own_lake / "_tags" / f"{name}.json" for name in ("forked", "short", "torn"))
+    forked.write_text(forked.read_text().replace(digest, "0" * 64))
+    short.write_text(short.read_text().replace('"seq":3', '"seq":5'))
+    torn.write_text("{")
+    report = run("verify", "--json", "--lake", own_lake)
+    assert report.code == 4
+    assert sorted(error["kind"] for error in report.json["errors"]) == [
+        "ForkError",
+        "ForkError",
+        "FormatError",
+    ]
+    assert "tag short: load 5 of shop" in " ".join(error["message"] for error in report.json["errors"])
+    assert "warning: _tags/torn.json" in run("tag", "list", "--lake", own_lake).ok().err
+    run("query", "--as-of", "torn", "--lake", own_lake, "select 1").failed(4, "_tags/torn.json: is not a tag")
+    only = run("verify", "news", "--json", "--lake", own_lake).json["errors"]
+    assert [error["kind"] for error in only] == ["FormatError"]
+
+
+# --- Reverts and drift --------------------------------------------------------------------------
+
+PRODUCTS = "select * from shop.products order by sku"
+
+
+def test_a_revert_restores_an_earlier_state_by_a_new_load(own_lake: Path) -> None:
+    def products(*options: object) -> str:
+        return run("query", "--format", "jsonl", *options, "--lake", own_lake, PRODUCTS).ok().out
+
+    before = {n: products("--as-of", n) for n in (1, 2, 3)}
+    planned = run("revert", "shop", "--to", "1", "--dry-run", "--json", "--lake", own_lake).ok().json
+    assert planned["tables"] == {
+        "products": {
+            "rows_now": 1,
+            "rows_then": 2,
+            "rows": 2,
+            "appeared": 2,
+            "changed": 0,
+            "disappeared": 1,
+            "unchanged": 0,
+        }
+    }
+    said = run("revert", "shop", "--to", "1", "--dry-run", "--lake", own_lake).ok().out
+    assert said == "shop.products: +2 -1 (1 row now, 2 rows then)\n"
+    assert products() == before[3]
+
+    done = run("revert", "shop", "--to", "2026-03-01T12:00:00Z", "--lake", own_lake).ok().out
+    assert done == "shop: load 4: reverted to load 1; products +2 -1 (2 rows)\n"
+    assert products() == before[1]
+    assert {n: products("--as-of", n) for n in (1, 2, 3)} == before
+    assert "reverted to load 1; products +2 -1" in run("log", "shop", "--lake", own_lake).out
+    assert run("log", "shop", "-n", "1", "--json", "--lake", own_lake).json[0]["reverts_to"] == 1
+
+    again = run("revert", "shop", "--to", "1", "--lake", own_lake).ok().out
+    assert again == "shop: is in the state of 1 already; nothing to do\n"
+    assert "nothing to do" in run("revert", "shop", "--to", "1", "--dry-run", "--lake", own_lake).ok().out
+    run("tag", "create", "c-only", "--as-of", "3", "--lake", own_lake).ok()
+    undone = (
+        run("revert", "shop", "--to", "c-only", "--table", "products", "--json", "--lake", own_lake).ok().json
+    )
+    assert (undone["seq"], undone["reverts_to"]) == (5, 3)
+    assert products() == before[3]
+    assert "all as committed" in run("verify", "--lake", own_lake).ok().out
+
+
+def test_a_revert_to_what_is_not_there_publishes_nothing(own_lake: Path) -> None:
+    run("revert", "shop", "--lake", own_lake).failed(2, "--to")
+    run("revert", "shop", "--to", "9", "--lake", own_lake).failed(2, "there is no load 9; the log ends at 3")
+    run("revert", "news", "--to", "2", "--lake", own_lake).failed(2, "there is no load 2; the log ends at 1")
+    run("revert", "shop", "--to", "soon", "--lake", own_lake).failed(2, "nor a tag")
+    run("revert", "nope", "--to", "1", "--lake", own_lake).failed(2, "no source 'nope'", "news, shop")
+    run("revert", "shop", "--to", "1", "--table", "x", "--lake", own_lake).failed(
+        2, "no table 'x'", "products"
+    )
+    assert len(run("log", "--json", "--lake", own_lake).json) == 4
+
+
+def test_the_schema_is_told_over_time(three_loads: Path) -> None:
+    found = run("schema", "shop.products", "--json", "--lake", three_loads).ok().json
+    assert [(e["seq"], e["what"], e.get("column")) for e in found] == [
+        (1, "began", None), (1, "key", None), (1, "came", "sku"), (1, "came", "price"), (1, "came", "tags"),
+        (1, "came", "size"), (3, "type", "size"),
+    ]  # fmt: skip
+    assert found[-1]["effective_at"] == "2026-03-03T12:00:00.000000Z"
+    drawn = run("schema", "shop.products", "--lake", three_loads).ok().out
+    assert "shop.products: 4 columns, 0 gone; 3 loads, of which 2 changed the shape" in drawn
+    assert "fields +h int64, w int64 -> float64" in drawn
+    run("schema", "shop.nope", "--lake", three_loads).failed(2, "no table 'nope'")
+
+
+def test_the_drift_of_a_real_history_is_told(unpacked: Callable[[str], Path], tmp_path: Path) -> None:
+    """Versions 1240 to 1260 and 1648 to 1690: a column comes at 1253, and later comes and goes."""
+    folder = unpacked("quick-ca-fires-drift")
+    options = ("--source", "fires", "--table", "t", "--rows", "Incidents", "--key", "UniqueId")
+    run("import", "files", folder, *options, "--lake", tmp_path / "lake").ok()
+    found = run("schema", "fires.t", "--json", "--lake", tmp_path / "lake").ok().json
+    assert {e["column"] for e in found if e["seq"] > 1} == {"ExternalIncidentLink"}
+    changes = [e for e in found if e["seq"] > 1 and e["what"] != "type"]
+    assert (changes[0]["seq"], changes[0]["what"]) == (1253 - 1240 + 1, "came")
+    flips, there = [], False
+    for seq, path in enumerate(sorted(folder.glob("*.json")), 1):
+        rows = json.loads(path.read_text())["Incidents"]
+        if rows and there != any("ExternalIncidentLink" in row for row in rows):
+            there = not there
+            flips.append(seq)
+    assert [e["seq"] for e in changes] == flips
+    assert len(run("schema", "fires.t", "--lake", tmp_path / "lake").ok().out.splitlines()) < 45
 
 
 # --- Verify and doctor --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from command import Done, program, run
 from grown import grow
 from troubles import TROUBLES
 
-from lakehouse import Lake
+from lakehouse import Lake, compaction
 
 SKUS = "select string_agg(sku, '' order by sku) as skus from shop.products"
 
@@ -252,6 +252,18 @@ def test_as_of_of_anything_else_is_an_error(when: str, three_loads: Path) -> Non
 
 def test_as_of_a_load_that_is_not_there_yet_is_an_error(three_loads: Path) -> None:
     assert ask(three_loads, "--as-of", "4", SKUS).failed(2, "as of load 4", "ends at 3").out == ""
+
+
+def test_the_macro_refuses_a_load_that_its_log_does_not_have(three_loads: Path) -> None:
+    for moment in ("4", "'4'", "99999999999999999999"):
+        sql = SKUS.replace("shop.products", f"shop.products_at({moment})")
+        ask(three_loads, sql).failed(2, f"as of load {moment.strip(chr(39))}", "shop ends at load 3")
+        ask(three_loads, "--as-of", "1", sql).failed(2, "shop ends at load 3")
+
+
+def test_as_of_a_load_that_one_log_has_means_all_of_the_shorter_ones(three_loads: Path) -> None:
+    sql = f"{SKUS} cross join news.items"
+    assert ask(three_loads, "--as-of", "3", "--format", "jsonl", sql).ok().jsonl == [{"skus": "c"}]
 
 
 @pytest.mark.parametrize(
@@ -653,11 +665,35 @@ def test_an_old_client_reads_columns_that_changed_their_type(
             "",
             f"select md5(string_agg(row, '' order by row)) from (select to_json(whole)::varchar as row from s.t_at({n}) as whole)",
         )
-        for n in range(1, 20)
+        for n in range(1, Lake.open(lake).log("s").head + 1)
     ]
     new = plain(_catalog(lake), asks)
     assert len({row[0][0] for row in new}) >= 3
     assert plain(_catalog(lake), asks, old_duckdb) == new
+
+
+@pytest.mark.parametrize("name", ["nested_values_of_changing_shape", "duplicate_keys_in_conflict"])
+def test_an_old_client_reads_versions_with_and_without_a_compaction(
+    name: str, old_duckdb: Path, imported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "EPOCH_LEAST", 1)
+    make, key = TROUBLES[name]
+    lake = imported(make(), *(option for column in key for option in ("--key", column)))
+    views = [
+        "s.t",
+        "s.t_at(2)",
+        "s.t_at('2021-01-01 01:30')",
+        "s.t_diff(1, null)",
+        "s.t_diff('2021-01-01', 3)",
+        "s.t_history",
+    ]
+    asks = [("", f"select to_json(whole)::varchar as row from {view} as whole order by 1") for view in views]
+    now = plain(_catalog(lake), asks)
+    assert plain(_catalog(lake), asks, old_duckdb) == now
+    assert compaction.compact(Lake.open(lake), "s") == ["t"]
+    ask(lake, "select 1").ok()
+    assert plain(_catalog(lake), asks) == now
+    assert plain(_catalog(lake), asks, old_duckdb) == now
 
 
 # --- What a query imports -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from fault_audit import audit, log_files
 
 from lakehouse import Lake
+from lakehouse.checkpoint import AFTER_FILES
 from lakehouse.errors import (
     ForkError,
     FormatError,
@@ -20,7 +21,6 @@ from lakehouse.errors import (
     TornCommitError,
     UnsafePathError,
 )
-from lakehouse.replay import CHECKPOINT_AFTER
 from lakehouse.verify import verify
 
 Edit = Callable[[dict[str, Any]], None]
@@ -35,15 +35,13 @@ def lake(three_loads: Path) -> Path:
 def long_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("long") / "lake"
     opened = Lake.create(root)
-    for n in range(CHECKPOINT_AFTER + 2):
+    for n in range(AFTER_FILES + 2):
         with opened.load("shop", load_id=str(n)) as load:
             if n % 20 == 0:
                 load.write("log", [{"n": n}])
-        if n == CHECKPOINT_AFTER - 1:
-            Lake.open(opened.store).log("shop")
     with opened.load("news") as load:
         load.write("stories", [{"title": "story 1"}, {"title": "story 2"}])
-    assert [path.name for path in checkpoints(root)] == [f"{CHECKPOINT_AFTER:020d}.jsonl"]
+    assert [path.name[:20] for path in checkpoints(root)] == [f"{AFTER_FILES:020d}"]
     return root
 
 
@@ -54,7 +52,7 @@ def long_log(long_template: Path, tmp_path: Path) -> Path:
 
 
 def checkpoints(lake: Path) -> list[Path]:
-    return sorted((lake / "_derived" / "shop" / "log").glob("*.jsonl"))
+    return sorted((lake / "_derived" / "shop" / "log").glob("*.json"))
 
 
 def edited(path: Path, edit: Edit) -> None:
@@ -192,7 +190,7 @@ def test_a_log_file_that_is_gone_is_a_gap(lake: Path) -> None:
     assert error.path == f"shop/_log/{2:020d}.jsonl"
 
 
-@pytest.mark.parametrize("seq", [1, 2, 30, CHECKPOINT_AFTER, CHECKPOINT_AFTER + 1])
+@pytest.mark.parametrize("seq", [1, 2, 30, AFTER_FILES, AFTER_FILES + 1])
 def test_a_gap_is_found_behind_a_checkpoint_too(seq: int, long_log: Path) -> None:
     """A checkpoint must not hide what a lake without it would say."""
     (long_log / "shop" / "_log" / f"{seq:020d}.jsonl").unlink()
@@ -215,13 +213,13 @@ def test_a_damaged_checkpoint_changes_nothing(damage: str, long_log: Path) -> No
         {
             "torn": content[:middle],
             "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-            "other": content.replace(b'"load_id":"7"', b'"load_id":"8"', 1),
+            "other": content.replace(b'"rows":', b'"rows":1', 1),
             "empty": b"",
             "not JSON": b"x" * (len(content) - 300) + content[-300:],
         }[damage]
     )
     assert [c.load_id for c in Lake.open(long_log).log("shop").commits] == [
-        str(n) for n in range(CHECKPOINT_AFTER + 2)
+        str(n) for n in range(AFTER_FILES + 2)
     ]
 
 

@@ -87,7 +87,8 @@ def histories(draw: st.DrawFn) -> list[Commit]:
                 tables=tables,
                 failure=draw(st.one_of(st.none(), st.text('aé\n"', min_size=1))),
                 responses=tuple(draw(st.lists(OBJECTS, max_size=1))),
-                pipeline=draw(st.one_of(st.none(), st.dictionaries(TEXT, VALUES, min_size=1, max_size=3))),
+                pipeline=draw(st.one_of(st.none(), st.dictionaries(TEXT, VALUES, max_size=3))),
+                reverts_to=draw(st.one_of(st.none(), st.integers(0, seq - 1))),
                 produced_by=about[draw(st.integers(0, 1))],
                 gates=about[draw(st.integers(0, 1))],
                 discarded=draw(OBJECTS),
@@ -164,7 +165,7 @@ def test_a_file_cut_anywhere_is_torn_or_not_json() -> None:
     "change",
     [
         {"seq": 0}, {"seq": "1"}, {"observed_at": "yesterday"}, {"source": "other"}, {"tables": []},
-        {"tables": {"../t": {}}}, {"tables": {"t": {"disposition": "append"}}}, {"committed_at": None},
+        {"reverts_to": 1}, {"reverts_to": -1}, {"reverts_to": "0"}, {"tables": {"../t": {}}}, {"tables": {"t": {"disposition": "append"}}}, {"committed_at": None},
         {"tables": {"t": {"disposition": "append", "primary_key": [], "schema": [{"name": "a", "type": "int1024"}]}}},
     ],
 )  # fmt: skip

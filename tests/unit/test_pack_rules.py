@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from lakehouse.core.log import Era, File, TableLog
+from lakehouse.core.files import File, Held, Parts
+from lakehouse.core.log import Era, TableLog
+from lakehouse.core.past import Chronicle
 from lakehouse.core.types import Column, Type
 from lakehouse.pack import MOST_ROWS, OPENING_BYTES, worth_packing
 
@@ -18,8 +20,16 @@ def file(first: int, last: int, *, rows: int = 10, size: int = 5_000, **types: T
 
 
 def runs(files: Sequence[File], *eras: Era, least: int = 2) -> list[tuple[int, int]]:
+    eras = eras or (Era(first=1, key=()),)
     table = TableLog(
-        name="t", changes=(), columns=(), eras=eras or (Era(first=1, key=()),), files=tuple(files)
+        name="t",
+        changes=Chronicle(),
+        columns=(),
+        eras=Chronicle(eras),
+        keys=tuple(era.key for era in eras),
+        first_seq=1,
+        widths=(),
+        parts=Parts(Held(files={f"{n}": file for n, file in enumerate(files)})),
     )
     return [(run.first, run.last) for run in worth_packing(table, least=least)]
 

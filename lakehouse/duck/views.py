@@ -1,0 +1,114 @@
+"""The views and macros of one table: now, as of a moment, its row history, and what changed between two moments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lakehouse.core.log import Log, TableLog
+from lakehouse.core.moments import microseconds
+from lakehouse.core.tag import Tag
+from lakehouse.core.types import Column
+from lakehouse.duck.asof import TURNED, Moment
+from lakehouse.duck.compacted import MOST_STEPS, Compacted, compacted, newest, shape
+from lakehouse.duck.names import literal, quote
+from lakehouse.duck.sql import SEQ, scan, state_at
+from lakehouse.duck.versions import Shape, diff, history, inside, versions
+
+if TYPE_CHECKING:
+    from lakehouse.lake import Lake
+
+
+def with_compaction(lake: "Lake", log: Log, table: str) -> Compacted | None:
+    """A table with its compaction, if it has one that a view can be made of."""
+    found = newest(lake.store, log, table)
+    if found is None:
+        return None
+    about = compacted(lake, log, table, found)
+    return about if about.usable and len(about.newer) <= MOST_STEPS else None
+
+
+def statements(
+    log: Log,
+    table: TableLog,
+    compacted: Compacted | None = None,
+    *,
+    locate: Callable[[str], str],
+    tags: Mapping[str, Tag] = MappingProxyType({}),
+) -> list[str]:
+    """The views and macros of one table.
+
+    Args:
+        log: The log of its source.
+        table: The table.
+        compacted: The same with its compaction, if it has one.
+        locate: From the key of a part to what DuckDB opens.
+        tags: All tags, by name.
+    """
+    positions = {name: tag.positions.get(log.source, 0) for name, tag in tags.items()}
+    about = _Readable(log, table, compacted, locate, positions)
+    name = about.named("")
+    made = [
+        f"CREATE VIEW {name} AS {about.state(TURNED, table.columns)}",
+        f"CREATE MACRO {about.named('_at')}(t) AS TABLE {about.state('t', table.columns)}",
+        f"CREATE MACRO {about.named('_diff')}(t1, t2) AS TABLE {about.diff('t1', 't2')}",
+    ]
+    history = about.history()
+    others = {other.lower() for other in log.tables}  # a table that is called so keeps its name
+    if history and f"{table.name}_history".lower() not in others:
+        made.append(f"CREATE VIEW {about.named('_history')} AS {history}")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """A table, as SQL text reads it."""
+
+    log: Log
+    table: TableLog
+    compacted: Compacted | None
+    locate: Callable[[str], str]
+    tags: Mapping[str, int]
+
+    def named(self, suffix: str) -> str:
+        """The name of what stands beside the table's view."""
+        return f"{quote(self.log.source)}.{quote(self.table.name + suffix)}"
+
+    @property
+    def expired(self) -> list[tuple[int, int, int, int]]:
+        """What a retention let go, as `Moment` takes it."""
+
+        def at(seq: int) -> int:
+            return microseconds(self.log.commits[seq - 1].effective_at)
+
+        return [(first, last, at(first), at(last + 1)) for first, last in self.log.expired]
+
+    def state(self, moment: str, columns: Sequence[Column]) -> str:
+        """A SELECT of the table's rows at a moment."""
+        when = Moment(moment, self.log.source, self.log.head, self.tags, self.expired)
+        if self.compacted is not None:
+            return self.compacted.state(columns, when)
+        base = (
+            f"(SELECT max(seq) FROM main.table_loads WHERE source = {literal(self.log.source)} "
+            f'AND "table" = {literal(self.table.name)} AND base AND seq <= {when.position})'
+        )
+        return state_at(self.table, columns, locate=self.locate, reached=when.reached(SEQ), base=base)
+
+    def diff(self, one: str, two: str) -> str:
+        """A SELECT of what changed between two moments."""
+        columns = self.table.columns
+        form = shape(self.table) or Shape(columns=columns, key=(), volatile=self.table.last.volatile)
+        if form.key and not form.grouped:
+            columns = (Column(name=SEQ, type="int64"), *columns)
+        return diff(self.state(one, columns), self.state(two, columns), form)
+
+    def history(self) -> str | None:
+        """A SELECT of all versions of all rows; None where rows have no key, or had several."""
+        form = shape(self.table)
+        if form is None:
+            return None
+        times = f"(SELECT seq, epoch_us(effective_at) AS us FROM main.loads WHERE source = {literal(self.log.source)})"
+        if self.compacted is not None:
+            return history(self.compacted.versions(form, times=times), form)
+        rows = scan(self.table.columns, self.table.files, locate=self.locate, keyed=True)
+        return history(versions(inside(rows, self.table.columns, times=times), form, times=times), form)
