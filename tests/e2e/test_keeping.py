@@ -106,9 +106,9 @@ def test_an_expired_state_is_refused_in_every_way_of_asking(many: Path) -> None:
         "select * from s.t_at('2020-01-03')",
         "select * from s.t_at(DATE '2020-01-03')",
     ):
-        run(*query, sql).failed(2, "as of load 9 is expired")
+        run(*query, sql).failed(2, "s: as of ", " is expired; see lakehouse.loads")
     for moment in ("9", "2020-01-03", "2020-01-03T05:00:00Z"):
-        run(*query, "--as-of", moment, "select * from s.t").failed(2, "as of load 9 is expired")
+        run(*query, "--as-of", moment, "select * from s.t").failed(2, f"s: as of {moment} is expired")
     assert run(*query, "select * from s.t_at(8) order by id").ok().out == kept != day
     assert run(*query, "--as-of", "2020-01-02T23:00", "select * from s.t order by id").ok().out == kept
     gone = run(*query, "select count(*) from lakehouse.loads where expired").ok().out
