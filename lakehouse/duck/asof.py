@@ -122,7 +122,9 @@ class Moment:
         if not self.expired:
             return ""
         first, last, first_at, next_at = zip(*self.expired, strict=True)
-        inside = f"([-1, {', '.join(map(str, last))}]::BIGINT[])[{_step(self.number, first)}] >= {self.number}"
+        inside = (
+            f"([-1, {', '.join(map(str, last))}]::BIGINT[])[{_step(self.number, first)}] >= {self.number}"
+        )
         during = f"([NULL, {', '.join(map(str, next_at))}]::BIGINT[])[{_step(self.instant, first_at)}] > {self.instant}"
         said = f"{self.source}: as of "
         return (

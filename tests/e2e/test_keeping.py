@@ -1,6 +1,5 @@
 """`pack`, `prune` and `expire` as a user runs them, on made-up lakes and on windows of a real history."""
 
-import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,10 +131,7 @@ def test_the_project_says_how_long_to_keep(many: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_tag_names_stays(many: Path) -> None:
-    log = Lake.open(many).log("s")
-    (many / "_tags").mkdir()
-    tag = {"positions": {"s": {"seq": 50, "digest": log.commits[49].digest}}}
-    (many / "_tags" / "paper.json").write_text(json.dumps(tag))
+    run("tag", "create", "paper", "--as-of", "50", "--lake", many).ok()
     before = run("query", "--format", "csv", "--lake", many, "select * from s.t_at(50) order by id").ok().out
     run("expire", "--yes", "--policy", "keep yearly after 1 day", "--lake", many).ok()
     assert Lake.open(many).log("s").expired == ((1, 49), (51, 99))
