@@ -266,7 +266,7 @@ class _Beginning(Sequence[Commit]):
         """The commits of the log file that holds one."""
         key = layout.log_key(self._source, seq)
         try:
-            content = self._store.get(key)
+            found = commits.parse_file(self._store.get(key), key=key, source=self._source)
         except Absent:
             if self._files is None:
                 self._files = logpack.listing(self._store, self._source).files
@@ -274,8 +274,7 @@ class _Beginning(Sequence[Commit]):
             if not at:
                 return {}
             key = self._files[at - 1].key
-            content = self._store.get(key)
-        found = commits.parse_file(content, key=key, source=self._source)
+            found = logpack.read(self._store, self._source, self._files[at - 1])
         self._parsed[key] = {commit.seq: commit for commit in found if commit.seq <= len(self)}
         return self._parsed[key]
 

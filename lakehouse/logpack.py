@@ -1,4 +1,4 @@
-"""Log packs: many log files in one, laid one after the other byte for byte as they lie.
+"""Log packs: many log files in one, laid one after the other byte for byte as they lie, and compressed.
 
 A pack is a container only: the lines are the same, so the chain and all digests are. Readers take the
 packs first and numbered files after them; a numbered file whose numbers a pack covers is never looked
@@ -7,6 +7,8 @@ once the small files are pruned, a name in the middle of the log is free again. 
 `docs/adr/0005-log-packs.md`.
 """
 
+import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -117,23 +119,40 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
     return used, [pack for pack in packs if pack not in used]
 
 
-def read(store: Store, source: str, pack: LogFile) -> list[commits.Commit]:
-    """The commits of a log pack. Raises IntegrityError where it is not what its name says."""
+def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
+    """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
+    lines = _lines(store, file)
+    if not file.last:
+        return commits.parse_file(lines, key=file.key, source=source)
     try:
-        found = commits.parse_file(store.get(pack.key), key=pack.key, source=source)
+        found = commits.parse_file(lines, key=file.key, source=source)
     except TornCommitError as error:
-        raise TornCommitError(error.message, path=pack.key, hint=_HINT) from error
+        raise TornCommitError(error.message, path=file.key, hint=_HINT) from error
     except FormatError as error:
-        raise FormatError(error.message, path=pack.key, hint=_HINT) from error
+        raise FormatError(error.message, path=file.key, hint=_HINT) from error
     said = [commit.seq for commit in found]
-    if said != list(range(pack.first, pack.last + 1)):
+    if said != list(range(file.first, file.last + 1)):
         raise FormatError(
-            f"{pack.key}: holds the commits {said[0]} to {said[-1]} ({len(said)} of them), "
-            f"its name says {pack.first} to {pack.last}",
-            path=pack.key,
+            f"{file.key}: holds the commits {said[0]} to {said[-1]} ({len(said)} of them), "
+            f"its name says {file.first} to {file.last}",
+            path=file.key,
             hint=_HINT,
         )
     return found
+
+
+def _lines(store: Store, file: LogFile) -> bytes:
+    """What a log file holds, whether it is compressed or not."""
+    content = store.get(file.key)
+    if not file.last:
+        return content
+    try:
+        return gzip.decompress(content)
+    except EOFError as error:
+        msg = f"{file.key}: ends too early ({len(content)} bytes)"
+        raise TornCommitError(msg, path=file.key, hint=_HINT) from error
+    except (OSError, zlib.error) as error:
+        raise FormatError(f"{file.key}: cannot be unpacked ({error})", path=file.key, hint=_HINT) from error
 
 
 def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
@@ -145,7 +164,7 @@ def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
     strange: list[LogFile] = []
     for file in listing(store, log.source).covered:
         try:
-            found = commits.parse_file(store.get(file.key), key=file.key, source=log.source)
+            found = commits.parse_file(_lines(store, file), key=file.key, source=log.source)
             known = log.commits[file.first - 1 : file.first - 1 + len(found)]
             equal = [c.digest for c in found] == [c.digest for c in known]
         except Absent:
@@ -211,30 +230,31 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
     if len(small) < WORTH:
         return None
     files = list(small)
-    size = sum(file.size_bytes for file in small)
+    last = found.numbered[-1].first - 1
     for pack in reversed(found.packs):
-        if pack.size_bytes > 2 * size:
+        if pack.last - pack.first > 2 * (last - pack.last):
             break
         files.insert(0, pack)
-        size += pack.size_bytes
     try:
-        content = b"".join(store.get(file.key) for file in files)
+        lines = b"".join(_lines(store, file) for file in files)
     except Absent:
         return None  # pruned just now: somebody else packs this log
-    first, last = files[0].first, found.numbered[-1].first - 1
+    first = files[0].first
     key = layout.log_pack_key(log.source, first, last)
-    read_back = commits.parse_file(content, key=key, source=log.source)
+    read_back = commits.parse_file(lines, key=key, source=log.source)
     if [c.digest for c in read_back] != [c.digest for c in log.commits[first - 1 : last]]:
         raise ForkError(
             f"{log.source}: its log files {first} to {last} are not what was read of them before",
             path=files[0].key,
             hint="Run `lakehouse verify`; restore the log from a mirror or backup.",
         )
+    content = gzip.compress(lines, mtime=0)
+    made = LogFile(first, last, key, len(content))
     try:
         store.create(key, content)
-    except Exists:
-        if store.get(key) != content:
+    except Exists:  # of a run that died right after it, or of another one
+        if _lines(store, made) != lines:
             raise IntegrityError(
                 f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
             ) from None
-    return LogFile(first, last, key, len(content))
+    return made

@@ -24,7 +24,6 @@ from lakehouse.core import commit as commits
 from lakehouse.core.commit import Commit
 from lakehouse.core.log import Log, TableLog
 from lakehouse.core.types import Column
-from lakehouse.duck.asof import read_tags
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import quote
 from lakehouse.duck.sql import scan, widened
@@ -32,12 +31,12 @@ from lakehouse.errors import ContentionError, IntegrityError, NotFoundError, Use
 from lakehouse.parquet.contents import contents
 from lakehouse.parquet.digest import row_hashes, summands
 from lakehouse.parquet.part import DELETED, SEQ, PartBytes, write_part
+from lakehouse.tags import tags
 
 if TYPE_CHECKING:
     import duckdb
 
     from lakehouse.lake import Lake
-    from lakehouse.store.base import Store
 
 KEEP_ALL = "keep all"
 _UNITS = ("hourly", "daily", "weekly", "monthly", "yearly")
@@ -160,16 +159,13 @@ def kept_positions(log: Log, policy: Policy, *, now: datetime, pinned: Iterable[
     return sorted(kept - {0})
 
 
-def pins(store: "Store", source: str) -> set[int]:
+def pins(lake: "Lake", source: str) -> set[int]:
     """The positions of a source that tags name.
 
     Raises:
         FormatError: A tag cannot be read; nobody knows then what it pins.
     """
-    found, broken = read_tags(store)
-    for error in broken.values():
-        raise error
-    return {tag.positions[source] for tag in found.values() if source in tag.positions}
+    return {tag.positions[source] for tag in tags(lake).values() if source in tag.positions}
 
 
 def expire(
@@ -189,14 +185,14 @@ def expire(
 
     Raises:
         NotFoundError: There is no such source.
-        IntegrityError: A part is damaged, or a state that is to stay would not: nothing was changed.
+        IntegrityError: A part or a tag is damaged, or a state that is to stay would not: nothing was changed.
         ContentionError: Others packed the same parts meanwhile; nothing was changed.
     """
     if source not in lake.sources():
         msg = f"there is no source {source!r}"
         raise NotFoundError(msg, hint=f"Sources: {', '.join(lake.sources()) or 'none yet'}.")
     log = lake.log(source)
-    pinned = pins(lake.store, source)
+    pinned = pins(lake, source)
     kept = kept_positions(log, policy, now=now or datetime.now(UTC), pinned=pinned)
     nothing = ExpireReport(source=source, policy=policy.text, kept=len(kept))
     if len(kept) == log.head:
@@ -224,7 +220,7 @@ def expire(
     if dry_run:
         return report
     written = [pack.store_pack(lake, source, *made) for made in work.made]
-    if pins(lake.store, source) - pinned:
+    if pins(lake, source) - pinned:
         raise ContentionError(f"{source}: was tagged meanwhile; nothing was expired", hint="Run it again.")
     retention = {"policy": policy.text, "expired": [list(span) for span in expired]}
     commit, _ = pack.publish(lake, source, written, load_id=pack.new_id("expire"), retention=retention)

@@ -18,7 +18,7 @@ _LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,119}")
 _LOG_FILE = re.compile(r"(\d{20})\.jsonl")
-_LOG_PACK = re.compile(r"/_log/pack/(\d{20})-(\d{20})\.jsonl$")
+_LOG_PACK = re.compile(r"/_log/pack/(\d{20})-(\d{20})\.jsonl\.gz$")
 # Names that a DuckDB catalog already uses for schemas of its own, or for the catalog itself.
 _RESERVED_SOURCES = {"main", "temp", "system", "information_schema", "pg_catalog", "lakehouse"}
 
@@ -80,7 +80,7 @@ def log_pack_prefix(source: str) -> str:
 
 def log_pack_key(source: str, first: int, last: int) -> str:
     """Key of the log pack that holds the commits `first` to `last`."""
-    return f"{source}/_log/pack/{first:020d}-{last:020d}.jsonl"
+    return f"{source}/_log/pack/{first:020d}-{last:020d}.jsonl.gz"
 
 
 def log_pack_span(key: str) -> tuple[int, int] | None:

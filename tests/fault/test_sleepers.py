@@ -4,6 +4,7 @@ Once small log files are pruned, a name in the middle of the log is free again. 
 old end of the log can take it; it must never count.
 """
 
+import gzip
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -266,7 +267,20 @@ def _damages() -> dict[str, tuple[Callable[[bytes], bytes], type[IntegrityError]
 def test_a_damaged_log_pack_is_an_error_of_its_kind(what: str, root: Path) -> None:
     path = _pack_file(root)
     damage, kind = _damages()[what]
-    raw = damage(path.read_bytes())
+    raw = gzip.compress(damage(gzip.decompress(path.read_bytes())))
+    _assert_damaged(root, path, raw, kind)
+
+
+@pytest.mark.parametrize(("cut", "kind"), [(lambda raw: raw[:-9], TornCommitError), (lambda _: b"", TornCommitError),
+    (lambda raw: raw[:40] + b"???" + raw[43:], FormatError), (lambda _: b"{}\n", FormatError)])  # fmt: skip
+def test_a_log_pack_whose_bytes_are_damaged_is_an_error_of_its_kind(
+    cut: Callable[[bytes], bytes], kind: type[IntegrityError], root: Path
+) -> None:
+    path = _pack_file(root)
+    _assert_damaged(root, path, cut(path.read_bytes()), kind)
+
+
+def _assert_damaged(root: Path, path: Path, raw: bytes, kind: type[IntegrityError]) -> None:
     path.unlink()
     path.write_bytes(raw)
     with pytest.raises(kind) as caught:
