@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from ingest.history import (
     Kind,
     ParseFailure,
@@ -27,6 +29,7 @@ from ingest.history import (
 )
 from lakehouse import Lake
 from lakehouse.bulk import BulkLoad
+from lakehouse.compaction import WORTH_AT_ONCE, keep_up
 from lakehouse.core.log import Log
 from lakehouse.errors import LakehouseError, UserError
 from lakehouse.pack import AUTOMATIC, pack
@@ -227,8 +230,13 @@ def _import(
             hint="Nothing was imported. Check --rows and --kind, then run it again.",
         )
     load.flush()
-    with contextlib.suppress(LakehouseError):  # all is published; `lakehouse pack` says what is wrong
+    with contextlib.suppress(
+        LakehouseError, duckdb.Error
+    ):  # all is published; `lakehouse pack` says what is wrong
         pack(load.lake, load.source, least=AUTOMATIC)
+        log = load.lake.log(load.source)
+        if load.table in log.tables:
+            keep_up(load.lake, log, load.table, worth=WORTH_AT_ONCE)
     result.outcomes = Counter(commit.outcome for commit in load.log.commits[head:])
     result.repeated_keys = load.repeated_keys
     return result

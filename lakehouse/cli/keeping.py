@@ -24,24 +24,27 @@ _TOLD = 10  # ranges of lost states that are listed unless all are asked for, wi
 @lake_option
 @click.pass_context
 def pack_command(ctx: click.Context, source: str | None, as_json: bool) -> None:
-    """Make few large files of many small ones, where that pays.
+    """Make few large files of many small ones, where that pays, and bring compactions up to date.
 
     No load changes: its rows are proven by their content digest before the commit. Nothing is deleted
     either: `lakehouse prune` does that. May be interrupted, and run beside loads, at any time.
     """
     from lakehouse.cli.progress import bar
+    from lakehouse.compaction import compact
     from lakehouse.duck.session import refresh
     from lakehouse.pack import pack
 
     lake = open_lake(ctx)
     with bar("packing", "files") as progress:
         reports = pack(lake, source, progress=progress)
+    compacted = {report.source: compact(lake, report.source) for report in reports}
     refresh(lake)
     if as_json:
-        print_json([_packed_json(report) for report in reports])
+        print_json([_packed_json(r) | {"compacted": compacted[r.source]} for r in reports])
         return
     for report in reports:
-        for line in _packed_lines(report):
+        done = [f"compacted {table}" for table in compacted[report.source]]
+        for line in _packed_lines(report) + done or ["nothing to pack"]:
             click.echo(f"{report.source}: {line}")
 
 
@@ -155,7 +158,7 @@ def _packed_lines(report: "PackReport") -> list[str]:
         lines += [f"{t.table}: left {reason}" for reason in t.left]
     if report.log_files:
         lines.append(f"packed the log of {many(report.log_files, 'commit')} into one file")
-    return lines or ["nothing to pack"]
+    return lines
 
 
 def _packed_json(report: "PackReport") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import duckdb
 
 from lakehouse.core.layout import TAGS, compactions, log_key
 from lakehouse.duck.names import CATALOG_VERSION, literal
+from lakehouse.errors import LakehouseError
 from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -90,3 +91,16 @@ def is_current(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:
     return about == said_by(lake, ends) and not any(
         lake.store.stamp(log_key(source, end[0] + 1)) for source, end in ends.items()
     )
+
+
+def is_behind(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:
+    """Whether the lake went on since the attached catalog was made: files that it names may be pruned."""
+    loads = "SELECT source, max(seq) FROM lakehouse.main.loads GROUP BY source"
+    try:
+        if any(lake.log(source).head > head for source, head in connection.execute(loads).fetchall()):
+            return True
+        about = read_about(connection)
+        said = said_by(lake, read_ends(about))
+    except (duckdb.Error, LakehouseError, ValueError, TypeError, IndexError):
+        return False
+    return any(about.get(name) != value for name, value in said.items() if name.startswith(COMPACTED))

@@ -76,7 +76,7 @@ class Session:
             with explained(self.broken):
                 yield
         except MissingPartError as error:
-            if current.is_current(self.connection, self._lake):
+            if not current.is_behind(self.connection, self._lake):
                 raise
             raise ContentionError(
                 "a file that the query reads was packed and pruned while it ran", hint="Run it again."

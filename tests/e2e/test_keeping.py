@@ -58,7 +58,7 @@ def test_pack_and_prune_leave_few_files_and_the_same_answers(many: Path) -> None
     assert run(*asked).ok().out == before
     assert run("verify", "--json", "--lake", many).ok().json["superseded"] == []
     assert run("pack", "s", "--json", "--lake", many).ok().json == [
-        {"source": "s", "seq": None, "log_files": 0, "tables": []}
+        {"source": "s", "seq": None, "log_files": 0, "tables": [], "compacted": []}
     ]
     (loads,) = run("log", "s", "-n", "1", "--json", "--lake", many).ok().json
     assert (loads["seq"], loads["outcome"]) == (101, "packed")

@@ -218,14 +218,12 @@ def test_readers_never_err_nor_go_wrong_while_compactions_are_made(
         lake, times = Lake.open(root), 0
         past = lake.query(ASKS[1]).fetchall()
         while not stop.exists():
-            session = lake.session()
-            assert session.query(ASKS[1]).fetchall() == past
+            assert lake.query(ASKS[1]).fetchall() == past
             history = (
                 "SELECT count(*) FROM shop.items_history WHERE to_load IS NULL AND change <> 'disappeared'"
             )
-            assert session.query(f"SELECT (SELECT count(*) FROM shop.items) = ({history})").fetchall() == [
-                (True,)
-            ]
+            both = f"SELECT (SELECT count(*) FROM shop.items) = ({history})"
+            assert lake.query(both).fetchall() == [(True,)]
             times += 1
         return times
 
