@@ -52,7 +52,7 @@ EPOCH_SHARE = 0.75  # new versions in an epoch, for each that it began with
 EPOCH_LEAST = 10_000  # new versions in an epoch, however small the table
 
 
-def keep_up(lake: "Lake", log: Log, table: str, *, worth: int = WORTH) -> bool:
+def keep_up(lake: "Lake", log: Log, table: str, *, worth: int | None = None) -> bool:
     """Renew the compaction of a table if that has become worth it; whether it was."""
     about = log.tables[table]
     if shape(about) is None:
@@ -62,7 +62,7 @@ def keep_up(lake: "Lake", log: Log, table: str, *, worth: int = WORTH) -> bool:
     tail = about.files_since(since + 1)
     cost = sum(OPENING + file.rows for file in tail)
     anew = (before.now_rows + (before.epochs[-1].rows if before.epochs else 0)) if before else 0
-    if cost < max(worth, anew / 4):
+    if cost < max(WORTH if worth is None else worth, anew / 4):
         return False
     return compact_table(lake, log, table)
 
@@ -273,9 +273,9 @@ def _publish(store: "Store", log: Log, table: str, found: Compaction) -> None:
     content = json.dumps(about, indent=1).encode()
     mine = f"{folder}{found.seq:020d}-{digest(content)}.json"
     store.put(mine, content)
-    # The two before stay for those who read them right now; and what another process made meanwhile.
+    # The one before stays for those who read it right now; and what another process made meanwhile.
     before = [key for key in older if key < f"{folder}{found.seq:020d}"]
-    stay = {mine, *before[-2:], *(key for key in older if key not in before)}
+    stay = {mine, *before[-1:], *(key for key in older if key not in before)}
     kept = {*found.paths, *(path for key in stay - {mine} for path in said[key][0])}
     known = {path for _, seen in said.values() for path in seen}
     gone = [path for path in there if path in known.union(named) and path not in kept and path not in older]
