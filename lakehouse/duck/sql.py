@@ -162,9 +162,8 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
         return f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}"
     picked, same = newest_of("_lake_v", key)
     return (
-        f"WITH _lake_v AS ({rows}),\n"
-        f"_lake_n AS (SELECT {picked} FROM _lake_v WHERE {where} GROUP BY ALL)\n"
-        f"SELECT {_picked(columns)} FROM _lake_v JOIN _lake_n "
+        f"WITH _lake_n AS (SELECT {picked} FROM ({rows}) AS _lake_v WHERE {where} GROUP BY ALL)\n"
+        f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v JOIN _lake_n "
         f"ON _lake_v.{SEQ} = _lake_n.newest AND {same}\n"
         f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
     )
