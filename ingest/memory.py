@@ -4,7 +4,7 @@ Data and cursor are one commit, so a lost working directory loses nothing. A sch
 only in the commit in which it changed; later commits have its hash.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -70,7 +70,7 @@ def stored_schema(
     log: Log, *, name: str | None = None, version_hash: str | None = None
 ) -> StorageSchemaInfo | None:
     """The newest schema of a name or the one with a hash (of any name where neither is given)."""
-    for commit in reversed(log.commits):
+    for commit in _newest_first(log):
         for found, entry in _schemas(commit).items():
             if "document" not in entry or name not in (None, found):
                 continue
@@ -93,13 +93,18 @@ def _schemas(commit: Commit) -> Mapping[str, Any]:
 
 def _memory(log: Log) -> Memory:
     """What the next run goes on from."""
-    for commit in reversed(log.commits):
+    for commit in _newest_first(log):
         if commit.pipeline is not None and commit.reverts_to is not None:
-            return _moved_on(commit.pipeline.get("dlt", {"schemas": {}}), log.commits)
+            return _moved_on(commit.pipeline.get("dlt", {"schemas": {}}), list(_newest_first(log))[::-1])
         if commit.pipeline is not None and "dlt" in commit.pipeline:
             memory: Memory = commit.pipeline["dlt"]
             return memory
     return {"schemas": {}}
+
+
+def _newest_first(log: Log) -> Iterator[Commit]:
+    """The commits that hold what some pipeline remembers: no others are even read."""
+    return (log.commits[seq - 1] for seq in reversed(log.piped))
 
 
 def _moved_on(memory: Memory, commits: Sequence[Commit]) -> Memory:

@@ -30,7 +30,7 @@ AFTER_FILES = 64  # log files since the last summary that make a new one worth i
 AFTER_LOADS = 256  # or as many loads in fewer files
 LISTED = 512  # log files up to which all are looked for when a log is opened: more would cost too much
 _READ_ONE_BY_ONE = 64  # log files of the beginning; whoever asks for more gets all
-_WHOLE_BELOW = 1 << 20  # bytes of a log file up to which it is read whole to look at its end
+_WHOLE_BELOW = 1 << 16  # bytes of a log file up to which it is read whole to look at its end
 _NAME = re.compile(
     r"/(?:\d{20}-)?(?P<last>\d{20})-(?P<content>[0-9a-f]{24})\.(?P<kind>json|ids|digests|parts)$"
 )

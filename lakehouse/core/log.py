@@ -139,6 +139,7 @@ class Log:
         digest: Digest of the newest commit: it stands for the whole history up to it.
         effective_at: When the newest state holds from; None for an empty log.
         pipeline: The newest pipeline state that a commit holds.
+        piped: Numbers of the commits that hold a pipeline state.
         expired: The positions that are no as-ofs any more, as ranges in order: a retention let them go.
         expired_by: The newest commit with which one did; 0 without any.
         reach: The log files that it was read from.
@@ -150,6 +151,7 @@ class Log:
     digest: str = GENESIS
     effective_at: datetime | None = None
     pipeline: dict[str, Any] | None = None
+    piped: Chronicle[int] = field(default_factory=Chronicle)
     expired: tuple[tuple[int, int], ...] = ()
     expired_by: int = 0
     reach: Reach = field(default_factory=Reach)
@@ -262,6 +264,7 @@ class Log:
             digest=more[-1].digest,
             effective_at=more[-1].effective_at,
             pipeline=next((c.pipeline for c in reversed(more) if c.pipeline is not None), self.pipeline),
+            piped=self.piped.extended(c.seq for c in more if c.pipeline is not None),
             expired=_joined([*self.expired, *gone]) if gone else self.expired,
             expired_by=next((c.seq for c in reversed(more) if c.retention), self.expired_by),
             reach=self.reach.further(key, size_bytes),

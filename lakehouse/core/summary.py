@@ -54,6 +54,7 @@ def summary_of(log: Log, segments: Sequence[Segment]) -> bytes:
         "digest": log.digest,
         "effective_at": None if log.effective_at is None else moments.render(log.effective_at),
         "pipeline": log.pipeline,
+        "piped": [len(log.piped), log.piped.newest(RECENT)],
         "expired": log.expired,
         "expired_by": log.expired_by,
         "reach": [log.reach.files, log.reach.size_bytes, log.reach.key, log.reach.last_bytes],
@@ -85,6 +86,7 @@ def log_of(content: bytes, *, key: str, source: str, past: Callable[[Mark, str],
     files, size_bytes, last_key, last_bytes = record["reach"]
     mark = Mark(key=key, loads=record["head"], files=files, segments=segments)
     before = past(mark, record["digest"])
+    piped, newest = record["piped"]
     schemas = [_columns(schema) for schema in record["schemas"]]
     tables = [_table_of(table, schemas, before, key, source) for table in record["tables"]]
     return Log(
@@ -93,6 +95,7 @@ def log_of(content: bytes, *, key: str, source: str, past: Callable[[Mark, str],
         digest=record["digest"],
         effective_at=moments.parse(record["effective_at"]) if record["effective_at"] else None,
         pipeline=record["pipeline"],
+        piped=Chronicle(newest, old=Later(piped - len(newest), lambda: before.whole().piped)),
         expired=tuple((int(first), int(last)) for first, last in record["expired"]),
         expired_by=record["expired_by"],
         reach=Reach(files=files, size_bytes=size_bytes, key=last_key, last_bytes=last_bytes),

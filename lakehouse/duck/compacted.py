@@ -126,8 +126,8 @@ class Compacted:
         old = self._old(wanted, moment) if wanted else old
         picked, same = newest_of("_lake_t", self.key)
         return (
-            f"WITH _lake_t AS ({self._newest(wanted, moment)}),\n"
-            f"_lake_n AS (SELECT {picked} FROM _lake_t GROUP BY ALL)\n"
+            f"WITH _lake_t AS NOT MATERIALIZED ({self._newest(wanted, moment)}),\n"
+            f"_lake_n AS NOT MATERIALIZED (SELECT {picked} FROM _lake_t GROUP BY ALL)\n"
             f"SELECT {listed} FROM ({old}) AS _lake_v WHERE NOT EXISTS (SELECT 1 FROM _lake_n WHERE {same})\n"
             f"UNION ALL\nSELECT {listed} FROM _lake_t AS _lake_v JOIN _lake_n ON _lake_v.{SEQ} = _lake_n.newest AND {same} "
             f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
@@ -227,7 +227,7 @@ class Compacted:
             f"SELECT * FROM ({versions(rows, replace(shape, bases=()), times=times)})",
         ]
         return (
-            f"WITH _lake_raw AS ({raw}),\n_lake_touched AS (SELECT DISTINCT {keys} FROM _lake_raw)\n"
+            f"WITH _lake_raw AS NOT MATERIALIZED ({raw}),\n_lake_touched AS NOT MATERIALIZED (SELECT DISTINCT {keys} FROM _lake_raw)\n"
             + "\nUNION ALL\n".join(filter(None, parts))
         )
 

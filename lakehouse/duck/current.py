@@ -44,7 +44,9 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
             derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
             said[COMPACTED + source] = ",".join(key.removeprefix(compactions(source)) for key in derived)
             end = ends.get(source)
-            said[LOG + source] = json.dumps([*end, lake.store.stamp(end[2])] if end else None)
+            said[LOG + source] = json.dumps(
+                [*end, lake.store.stamp(end[2]) if end[2] else ""] if end else None
+            )
     return said
 
 

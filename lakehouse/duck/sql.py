@@ -160,12 +160,12 @@ def state(rows: str, columns: Sequence[Column], key: Sequence[str], where: str) 
     """
     if not key:
         return f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}"
-    picked, same = newest_of("_lake_v", key)
+    # Not a join with the newest load of each key: DuckDB 2.0 waits for ever for rows that are read once for
+    # both sides, when a LIMIT stops early and more than one thread runs.
+    keys = ", ".join(f"_lake_v.{quote(k)}" for k in key)
     return (
-        f"WITH _lake_n AS (SELECT {picked} FROM ({rows}) AS _lake_v WHERE {where} GROUP BY ALL)\n"
-        f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v JOIN _lake_n "
-        f"ON _lake_v.{SEQ} = _lake_n.newest AND {same}\n"
-        f"WHERE NOT coalesce(_lake_v.{DELETED}, false)"
+        f"SELECT {_picked(columns)} FROM ({rows}) AS _lake_v WHERE {where}\n"
+        f"QUALIFY _lake_v.{SEQ} = max(_lake_v.{SEQ}) OVER (PARTITION BY {keys}) AND NOT coalesce(_lake_v.{DELETED}, false)"
     )
 
 

@@ -186,8 +186,8 @@ def history(found: str, shape: Shape) -> str:
     kept = ", ".join(f"v.c{at}" for at in range(len(shape.columns)))
     keys = ", ".join(shape.keys)
     return (
-        f"WITH _lake_h AS ({found}),\n"
-        f"_lake_r AS (SELECT DISTINCT {keys}, _lake_absent, _lake_seq, _lake_at FROM _lake_h WHERE _lake_change = 'reappeared')\n"
+        f"WITH _lake_h AS NOT MATERIALIZED ({found}),\n"
+        f"_lake_r AS NOT MATERIALIZED (SELECT DISTINCT {keys}, _lake_absent, _lake_seq, _lake_at FROM _lake_h WHERE _lake_change = 'reappeared')\n"
         f"SELECT make_timestamptz(since) AS {names[0]}, "
         f"CASE WHEN till < {FOREVER} THEN make_timestamptz(till) END AS {names[1]}, first AS {names[2]}, "
         f"nullif(last, {FOREVER}) AS {names[3]}, change AS {names[4]}, changed AS {names[5]}{data} FROM (\n"

@@ -1,7 +1,9 @@
 """A store in a folder. Writes are durable: temporary name, fsync of file and folder, rename or link."""
 
 import contextlib
+import itertools
 import os
+import random
 import secrets
 import shutil
 import time
@@ -13,6 +15,7 @@ from lakehouse.errors import LakehouseError, SetupError, UnsafePathError
 from lakehouse.store.base import Absent, Entry, Exists
 
 _TEMPORARY = ".tmp-"  # names of unfinished files; listings leave them out
+_LOOK_AT, _LOOK_WHOLE = 512, 1 / 64  # names of a folder that are looked at for such, and how often all are
 _STALE_S = 24 * 3600  # whoever wrote an unfinished file of this age is dead
 
 
@@ -257,9 +260,13 @@ def _forget(temporary: Path) -> None:
 
 
 def _forget_stale(folder: Path) -> None:
-    """Remove unfinished files that writers left who were killed long ago."""
+    """Remove unfinished files that writers left who were killed long ago.
+
+    A large folder is looked through now and then only: that would cost more than all of a write.
+    """
     oldest = time.time() - _STALE_S
+    most = None if random.random() < _LOOK_WHOLE else _LOOK_AT  # noqa: S311
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in itertools.islice(entries, most):
             if entry.name.startswith(_TEMPORARY) and entry.stat().st_mtime < oldest:
                 os.unlink(entry.path)

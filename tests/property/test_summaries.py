@@ -76,7 +76,7 @@ class Writer:
         if what < 0.1:
             return replace(plain, failure="404")
         if what < 0.12:
-            return replace(plain, retention={"policy": {}})
+            return replace(plain, retention={"policy": {}, "expired": [[max(seq - 9, 1), max(seq - 3, 1)]]})
         if what < 0.22 and not shared:
             return replace(plain, packs=self._packs())
         names = [name for name in TABLES if rng.random() < 0.6]
@@ -133,7 +133,17 @@ class Writer:
 
 def questions(whole: Log) -> Iterator[tuple[str, Callable[[Log], Any]]]:
     """All that a log can be asked."""
-    for name in ("source", "head", "digest", "effective_at", "pipeline", "expired", "reach"):
+    for name in (
+        "source",
+        "head",
+        "digest",
+        "effective_at",
+        "pipeline",
+        "piped",
+        "expired",
+        "expired_by",
+        "reach",
+    ):
         yield name, lambda log, name=name: getattr(log, name)
     yield "commits", lambda log: tuple(log.commits)
     yield "commits backwards", lambda log: tuple(reversed(log.commits))
