@@ -51,7 +51,7 @@ def _same(now: States, before: States) -> bool:
 
 CASES = [
     pytest.param(name, store, phase, id=f"{name}-{store.__name__}-{phase}",
-                 marks=[] if store is SteppedFolder and phase == "after" else pytest.mark.soak)
+                 marks=[] if store is SteppedFolder and phase == "after" else [pytest.mark.soak, pytest.mark.timeout(1800)])
     for name in UPKEEP
     for store in (SteppedFolder, SteppedBucket)
     for phase in ("before", "middle", "after")
