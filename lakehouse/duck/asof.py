@@ -117,6 +117,11 @@ class Moment:
         )
 
     @property
+    def guard(self) -> str:
+        """A condition that is false, or the error of a state that a retention let go."""
+        return f"CASE WHEN {self.given} IS NULL THEN false {self._lost}ELSE false END"
+
+    @property
     def _lost(self) -> str:
         """The branch for a state that a retention let go: it is refused, never answered by what is left."""
         if not self.expired:

@@ -86,6 +86,17 @@ class _Readable:
     def state(self, moment: str, columns: Sequence[Column]) -> str:
         """A SELECT of the table's rows at a moment."""
         when = Moment(moment, self.log.source, self.log.head, self.tags, self.expired)
+        sql = self._state(when, columns)
+        if not self.log.expired:
+            return sql
+        # A filter over no rows would refuse nothing.
+        nulls = ", ".join(["NULL"] * max(len(columns), 1))
+        refused = (
+            f"SELECT {nulls} FROM (SELECT {when.guard} AS _lake_lost) AS _lake_g WHERE _lake_g._lake_lost"
+        )
+        return f"SELECT * FROM ({sql}) AS _lake_s\nUNION ALL\n{refused}"
+
+    def _state(self, when: Moment, columns: Sequence[Column]) -> str:
         if self.compacted is not None:
             return self.compacted.state(columns, when)
         base = (
