@@ -15,7 +15,9 @@ LOADS = 100
 ASKED = ("s.t", "s.t_at(50)", "s.t_at('2026-01-02')", "s.t_history", "s.t_diff(30, 60)", "s.t_diff(90, NULL)")
 
 
-@pytest.fixture(scope="module", params=["parts", "compaction", "tail", "groups", "groups with a tail"])
+@pytest.fixture(
+    scope="module", params=["parts", "compaction", "tail", "long tail", "groups", "groups with a tail"]
+)
 def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake.create(tmp_path_factory.mktemp("many") / "lake")
     load = BulkLoad(lake, "s", "t", key=["id"])
@@ -24,7 +26,7 @@ def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         rows = [{"id": i, "v": n if i == n % 5 else 0} for i in range(5)] * (2 if twice and n % 7 == 0 else 1)
         load.observe(rows, observed_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n), load_id=f"v{n}")
         load.flush()
-        if n == LOADS * 3 // 4 and request.param.endswith("tail"):
+        if n == (15 if request.param == "long tail" else 75) and request.param.endswith("tail"):
             compact(lake, "s")
     if request.param == "compaction":
         compact(lake, "s")
