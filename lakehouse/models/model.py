@@ -18,6 +18,7 @@ class Reference:
         form: What is read of it: `""` itself, `at` (`_at(…)`), `history`, `diff` (`_diff(…)`).
         start: Where its name begins in the SQL, in characters.
         end: Where its name ends: alias and arguments are not part of it.
+        alias: Whether it is given another name there.
     """
 
     source: str
@@ -25,6 +26,7 @@ class Reference:
     form: str = ""
     start: int = 0
     end: int = 0
+    alias: bool = False
 
     @property
     def name(self) -> str:
