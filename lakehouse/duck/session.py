@@ -112,7 +112,7 @@ def _build(
     logs, broken = catalog.read_logs(lake)
     connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
     said = current.said_by(lake, current.ends_of(logs))
-    return broken | catalog.build(connection, lake, logs, said)
+    return broken | catalog.build(connection, lake, logs, said, unread=broken)
 
 
 def catalog_path(lake: "Lake | str") -> Path | None:
