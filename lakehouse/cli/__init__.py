@@ -20,6 +20,7 @@ COMMANDS = {
     "tables": ("show", "List the tables."),
     "show": ("show", "Show one table: columns, rows, files, loads."),
     "schema": ("schema", "Say when each column of a table came, went and changed its type."),
+    "lineage": ("lineage", "Show what models are made of: tables, loads and columns."),
     "tag": ("tag", "Name a moment of the whole lake; look at such names, delete them."),
     "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
