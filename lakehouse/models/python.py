@@ -50,7 +50,9 @@ def run(cursor: "duckdb.DuckDBPyConnection", root: Path, model: "Model", to: str
             hint="Return one polars.DataFrame or LazyFrame.",
         )
     if not result.columns:
-        raise ModelError(f"{model.path}: {model.name}() returned a frame without columns", hint="Return some.")
+        raise ModelError(
+            f"{model.path}: {model.name}() returned a frame without columns", hint="Return some."
+        )
     cursor.register("_lake_frame", result.to_arrow())
     try:
         cursor.execute(f"CREATE TABLE {to} AS SELECT * FROM _lake_frame")
@@ -77,6 +79,8 @@ def _load(root: Path, model: "Model") -> ModuleType:
 
 def _failed(root: Path, model: "Model", error: Exception) -> ModelError:
     frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(root / model.path)), None)
+    line = next(
+        (frame.lineno for frame in reversed(frames) if frame.filename == str(root / model.path)), None
+    )
     where = f"{model.path}:{line}" if line else model.path
     return ModelError(f"{where}: {type(error).__name__}: {error}", hint="Nothing of it was published.")
