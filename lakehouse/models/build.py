@@ -259,7 +259,7 @@ class Run:
 
     def _made(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
         """The candidate of a model, made."""
-        from lakehouse.models import increment, python
+        from lakehouse.models import function, increment
 
         name = model.name
         if model.kind == "view":
@@ -273,7 +273,7 @@ class Run:
         else:
             about = replace(about, whole=found or "")
             if model.language == "python":
-                self.workspace.candidate(name, lambda to: python.run(cursor, self.root, model, to))
+                self.workspace.candidate(name, lambda to: function.run(cursor, self.root, model, to))
             elif self.spark:
                 self._by_spark(model)
             else:
