@@ -28,6 +28,7 @@ class Project(Protocol):
     """The generated models, as one tool wants them."""
 
     name: str
+    folder: Path
 
     def missing(self) -> str | None:
         """What to run where the tool is not installed."""
