@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse import Lake
+from lakehouse.core.gates import OPEN
 from lakehouse.models.build import build
 from lakehouse.models.plan import read
 from lakehouse.pack import pack
@@ -36,11 +37,11 @@ MODELS = {
     ),
     "orders_by_state": ("state", "select state, list(id order by id) as ids from shop.orders group by state"),
     # Through a view, a join, and another incremental model.
-    "named": ("id", "select i.id, i.price, k.name from some i left join shop.kinds k on k.kind = i.kind"),
+    "named": ("id", "select i.id, i.price, k.name from cheap i left join shop.kinds k on k.kind = i.kind"),
     "totals": ("name", "select name, sum(price) as price from named group by name"),
     "doubled": ("", "select n, twice * 2 as four from long"),
 }
-VIEWS = {"some": "select * from shop.items where price < 8"}
+VIEWS = {"cheap": "select * from shop.items where price < 8"}
 
 
 class Shop:
@@ -63,7 +64,7 @@ class Shop:
 
     def load(self, *tables: str) -> None:
         r = self.random
-        with self.lake.load("shop", observed_at=DAY + timedelta(hours=self.n)) as load:
+        with self.lake.load("shop", observed_at=DAY + timedelta(hours=self.n), gates=OPEN) as load:
             if "events" in tables:
                 rows = [
                     {"n": self.n * 10 + i, "kind": r.choice(KINDS), "amount": r.randrange(6)}
@@ -129,7 +130,7 @@ def follow(root: Path, *, seed: int, loads: int, skip: float = 0.2) -> dict[str,
     """Builds after most of some random loads; how many increments there were of each model."""
     (root / "models").mkdir()
     for name, (key, sql) in MODELS.items():
-        text = f"-- kind: incremental\n-- key: [{key}]\n{sql}\n"
+        text = "-- kind: incremental\n" + (f"-- key: [{key}]\n" if key else "") + f"{sql}\n"
         (root / "models" / f"{name}.sql").write_text(text)
     for name, sql in VIEWS.items():
         (root / "models" / f"{name}.sql").write_text(sql)
