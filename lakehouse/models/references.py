@@ -86,6 +86,25 @@ def written(statement: Statement) -> Iterator[Named]:
     yield from sorted(named, key=lambda table: table.start)
 
 
+def table_of(node: "exp.Table", resolver: Resolver) -> Reference | None:
+    """What a table of a parsed SELECT is in the lake; None for a CTE, a table function, or what is not there.
+
+    Args:
+        node: The table, in its tree.
+        resolver: What there is.
+    """
+    from sqlglot import exp
+
+    called = not isinstance(node.this, exp.Identifier)
+    if (
+        node.catalog
+        or (not called and _is_cte(node))
+        or (called and not isinstance(node.this, exp.Anonymous))
+    ):
+        return None
+    return resolver.resolve(node.db, node.this.name, called=called)
+
+
 def _named(node: "exp.Table", statement: Statement) -> Named | None:
     """A table as it is written; None for a table function that cannot be one."""
     from sqlglot import exp
