@@ -55,7 +55,7 @@ def lineage(sql: str, *, schemas: Schemas, columns: Sequence[str] = ()) -> dict[
             traced = []
     if not columns:
         return {one.name: one.sources for one in traced if one.name and not one.unnamed}
-    return {column: _matching(traced, at, column, len(columns)) for at, column in enumerate(columns)}
+    return _matched(traced, columns)
 
 
 class _Traced(NamedTuple):
@@ -68,16 +68,21 @@ class _Traced(NamedTuple):
     def unnamed(self) -> bool:
         return not self.name or self.name == "*" or bool(re.fullmatch(r"_col_\d+", self.name))
 
+    def may_be(self, column: str) -> bool:
+        """Whether a column of the result can be this one; of columns with one name, later ones get a number."""
+        return self.unnamed or bool(re.fullmatch(rf"{re.escape(self.name)}(_\d+)?", column, re.IGNORECASE))
 
-def _matching(traced: Sequence[_Traced], at: int, column: str, count: int) -> tuple[str, ...]:
-    """What is known of the column at a position: by its name, or where it has none in the text, by its position."""
-    named = [one for one in traced if one.name.lower() == column.lower()]
-    if len(named) == 1:
-        return named[0].sources
-    # Stars do not always come out in DuckDB's order: so a position alone says nothing about a named column.
-    if len(traced) == count and (traced[at].unnamed or traced[at] in named):
-        return traced[at].sources
-    return ()
+
+def _matched(traced: Sequence[_Traced], columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What is known of each column of a result: by position if all names agree, else by name."""
+    # Stars do not always come out in DuckDB's order, so a position alone says nothing.
+    if len(traced) == len(columns) and all(map(_Traced.may_be, traced, columns)):
+        return {column: one.sources for column, one in zip(columns, traced, strict=True)}
+    named: dict[str, list[_Traced]] = {}
+    for one in traced:
+        named.setdefault(one.name.lower(), []).append(one)
+    found = {column: named.get(column.lower(), []) for column in columns}
+    return {column: ones[0].sources if len(ones) == 1 else () for column, ones in found.items()}
 
 
 @contextlib.contextmanager
@@ -108,7 +113,7 @@ def _traced(sql: str, schemas: Schemas, *, open_stars: bool) -> list[_Traced]:
     tables.rename(tree)
     _name_columns(tree)
     _widen_stars(tree, patterns=open_stars)
-    schema = MappingSchema({_SCHEMA: tables.shapes}, dialect="duckdb")
+    schema = MappingSchema({_SCHEMA: tables.shapes} if tables.shapes else {}, dialect="duckdb")
     qualified = qualify(
         tree, dialect="duckdb", schema=schema, validate_qualify_columns=False, quote_identifiers=False
     )
@@ -165,7 +170,8 @@ class _Tables:
         self.read[name] = found
         columns = self.schemas.get(found.name, {})
         besides = {column: "VARCHAR" for column in _BESIDES.get(found.form, ()) if column not in columns}
-        self.shapes[name] = {**besides, **columns}
+        if columns:  # the library takes a table without columns for no table at all
+            self.shapes[name] = {**besides, **columns}
         return name
 
     def column(self, name: str, column: str) -> str | None:
