@@ -82,7 +82,7 @@ def written(statement: Statement) -> Iterator[Named]:
     """
     from sqlglot import exp
 
-    nodes = [node for node in statement.tree.find_all(exp.Table) if not _is_cte(node)]
+    nodes = [node for node in statement.nodes if isinstance(node, exp.Table) and not _is_cte(node)]
     named = [found for node in nodes if (found := _named(node, statement)) is not None]
     yield from sorted(named, key=lambda table: table.start)
 
@@ -178,7 +178,8 @@ def _is_cte(node: "exp.Table") -> bool:
         ctes = outer.args.get("with_")
         if isinstance(outer, exp.With):
             # A CTE sees those before it; and itself, where it recurs.
-            before = outer.expressions[: outer.expressions.index(inner)]
+            mine = next(at for at, cte in enumerate(outer.expressions) if cte is inner)
+            before = outer.expressions[:mine]
             if not schema and _has(before, name):
                 return True
             if outer.recursive and inner.alias.lower() == name and _recurs(inner.this, node):
@@ -215,7 +216,9 @@ def _check_macros(statement: Statement) -> None:
     """Refuse dbt's `ref('x')` and `source('a', 'b')`, saying what to write."""
     from sqlglot import exp
 
-    for call in statement.tree.find_all(exp.Anonymous):
+    for call in statement.nodes:
+        if not isinstance(call, exp.Anonymous):
+            continue
         name = call.name.lower()
         texts = [a.name for a in call.expressions if isinstance(a, exp.Literal | exp.Column)]
         if name in ("ref", "source") and texts and len(texts) == len(call.expressions):
@@ -233,12 +236,12 @@ def _check_columns(statement: Statement, named: Collection[Named]) -> None:
     from sqlglot import exp
 
     tables = {(t.schema.lower(), t.name.lower()) for t in named if t.schema}
-    hidden = {alias.name.lower() for alias in statement.tree.find_all(exp.TableAlias)}
+    hidden = {node.name.lower() for node in statement.nodes if isinstance(node, exp.TableAlias)}
     tables = {pair for pair in tables if pair[0] not in hidden}
     if not tables:
         return
-    for node in statement.tree.find_all(exp.Column, exp.Dot):
-        parts = _parts(node)
+    for node in statement.nodes:
+        parts = _parts(node) if isinstance(node, exp.Column | exp.Dot) else []
         if len(parts) < 3 or (parts[0].name.lower(), parts[1].name.lower()) not in tables:  # noqa: PLR2004
             continue
         start, end = parts[0].meta["start"], parts[1].meta["end"] + 1
@@ -258,7 +261,9 @@ def _check_aliases(statement: Statement, named: Collection[Named]) -> None:
 
     plain_at = {table.start: table for table in named if not table.alias}
     seen: dict[tuple[int, str], exp.Expr] = {}
-    for node in statement.tree.find_all(exp.Table, exp.Subquery):
+    for node in statement.nodes:
+        if not isinstance(node, exp.Table | exp.Subquery):
+            continue
         name = (node.alias or (node.name or node.this.name if isinstance(node, exp.Table) else "")).lower()
         key = (id(node.find_ancestor(exp.Select)), name)
         first = seen.setdefault(key, node)

@@ -25,11 +25,13 @@ class Statement:
     Attributes:
         sql: Its text, up to its last word: without a semicolon, and without comments after it.
         tree: The same, parsed. Offsets in it are those in `sql`.
+        nodes: All that is in the tree, from the top; walking it takes longer than anything else.
         place: Where it begins.
     """
 
     sql: str
     tree: "exp.Expr"
+    nodes: "tuple[exp.Expr, ...]"
     place: Place
 
 
@@ -57,12 +59,15 @@ def parse_statement(text: str, place: Place) -> Statement:
     _check_words(sql, tokens, place)
     try:
         tree = _dialect().parser().parse(tokens, sql)[0]
+        nodes = tuple(tree.walk()) if tree is not None else ()
     except ParseError as error:
         raise _unparsable(sql, error, place) from None
+    except RecursionError:
+        raise place.error("is nested too deeply", hint="Write its inner parts as WITH … AS.") from None
     if not isinstance(tree, exp.Query | exp.Pivot | exp.Values):
         raise _not_a_select(sql, tokens[0], place)
-    _check_writes(sql, tree, place)
-    return Statement(sql=sql, tree=tree, place=place)
+    _check_writes(sql, nodes, place)
+    return Statement(sql=sql, tree=tree, nodes=nodes, place=place)
 
 
 def _dialect() -> "Dialect":
@@ -133,10 +138,10 @@ def _check_words(sql: str, tokens: "list[Token]", place: Place) -> None:
             raise place.error_at(sql, token.start, f"{token.text} is a parameter", hint=hint)
 
 
-def _check_writes(sql: str, tree: "exp.Expr", place: Place) -> None:
+def _check_writes(sql: str, nodes: "tuple[exp.Expr, ...]", place: Place) -> None:
     from sqlglot import exp
 
-    node = tree.find(exp.DML, exp.DDL, exp.Command)
+    node = next((node for node in nodes if isinstance(node, exp.DML | exp.DDL | exp.Command)), None)
     if node is not None:
         first = node.find(exp.Identifier)
         start = first.meta.get("start", 0) if first is not None else 0
