@@ -113,7 +113,11 @@ def _project(draw: Any, rel: Rel, name: str, *, few: bool = False) -> Rel:
         items.append(f"{text} as {called}")
         columns.append((called, kind))
     if few and draw(st.integers(0, 5)) == 0:
-        items.append(f"(select max(w) from s.o where o.g is not distinct from {rel.flat[0]}::varchar) as sub" if rel.flat else "1 as sub")
+        items.append(
+            f"(select max(w) from s.o where o.g is not distinct from {rel.flat[0]}::varchar) as sub"
+            if rel.flat
+            else "1 as sub"
+        )
         columns.append(("sub", "int"))
     filtered = f" where {_condition(draw, rel)}" if draw(st.integers(0, 3)) == 0 else ""
     return Rel(f"select {', '.join(items)} from {where}{filtered}", tuple(columns), ctes)
@@ -153,7 +157,11 @@ def _group(draw: Any, rel: Rel, name: str) -> Rel:
         "text": f" group by {', '.join(text for text, _ in by)}",
         "alias": f" group by {', '.join(names)}",
     }[how] if by else ""  # fmt: skip
-    having = f" having count(*) {draw(st.sampled_from(['> 0', '> 1', '= 1']))}" if draw(st.integers(0, 3)) == 0 else ""
+    having = (
+        f" having count(*) {draw(st.sampled_from(['> 0', '> 1', '= 1']))}"
+        if draw(st.integers(0, 3)) == 0
+        else ""
+    )
     return Rel(f"select {', '.join(items)} from {where}{grouped}{having}", tuple(columns), ctes)
 
 
@@ -191,7 +199,9 @@ def _distinct(draw: Any, rel: Rel, name: str) -> Rel:
         order = ", ".join(column for column, _ in rel.columns)
         on, _ = _expression(draw, rel)
         return Rel(f"select distinct on ({on}) * from {where} order by {order}", rel.columns, ctes)
-    return Rel(f"select distinct {', '.join(column for column, _ in picked)} from {where}", tuple(picked), ctes)
+    return Rel(
+        f"select distinct {', '.join(column for column, _ in picked)} from {where}", tuple(picked), ctes
+    )
 
 
 def _join(draw: Any, rel: Rel, name: str) -> Rel:
@@ -203,10 +213,18 @@ def _join(draw: Any, rel: Rel, name: str) -> Rel:
     ]))  # fmt: skip
     other = f"{other} as o" if other == "s.o" else other
     common = [c for c in on_columns if names.get(c) == _TYPES[c]]
-    kind = draw(st.sampled_from(["join", "join", "left join", "left join", "right join", "full join", "semi join", "anti join"]))
+    kind = draw(
+        st.sampled_from(
+            ["join", "join", "left join", "left join", "right join", "full join", "semi join", "anti join"]
+        )
+    )
     first = draw(st.booleans())
     if kind in ("semi join", "anti join"):
-        on = " and ".join(f"{name}.{c} = o.{c}" for c in common[:1]) or "o.w = 1" if "w" in on_columns or common else "true"
+        on = (
+            " and ".join(f"{name}.{c} = o.{c}" for c in common[:1]) or "o.w = 1"
+            if "w" in on_columns or common
+            else "true"
+        )
         return Rel(f"select {name}.* from {where} {kind} {other} on {on}", rel.columns, ctes)
     added = f"o.{on_columns[1]} as o_{name}"
     mine = ", ".join(f"{name}.{c}" for c, _ in rel.columns)
@@ -214,7 +232,9 @@ def _join(draw: Any, rel: Rel, name: str) -> Rel:
     left, right = (where, other) if first else (other, where)
     if common and draw(st.booleans()):
         c = common[0]
-        mine = ", ".join(c if c == other_c and draw(st.booleans()) else f"{name}.{other_c}" for other_c, _ in rel.columns)
+        mine = ", ".join(
+            c if c == other_c and draw(st.booleans()) else f"{name}.{other_c}" for other_c, _ in rel.columns
+        )
         return Rel(f"select {mine}, {added} from {left} {kind} {right} using ({c})", columns, ctes)
     on = " and ".join(f"{name}.{c} = o.{c}" for c in common[:1]) or "true"
     return Rel(f"select {mine}, {added} from {left} {kind} {right} on {on}", columns, ctes)
@@ -229,7 +249,9 @@ def _union(draw: Any, rel: Rel, name: str) -> Rel:
     if second == "changed":
         text, kind = rel.columns[0]
         changed = {"int": f"{text} + 1", "half": f"{text} * 2", "text": f"lower({text})"}.get(kind, text)
-        again = f"select {', '.join([changed, *(column for column, _ in rel.columns[1:])])} from ({again}) as u"
+        again = (
+            f"select {', '.join([changed, *(column for column, _ in rel.columns[1:])])} from ({again}) as u"
+        )
     elif second == "limit":
         again = f"select * from ({again}) as u order by all limit 2"
         again = f"select * from ({again}) as w"

@@ -34,7 +34,13 @@ from lakehouse.revert import revert
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema(
-    [("k", pa.int32()), ("g", pa.string()), ("n", pa.int32()), ("x", pa.float64()), ("tags", pa.list_(pa.string()))]
+    [
+        ("k", pa.int32()),
+        ("g", pa.string()),
+        ("n", pa.int32()),
+        ("x", pa.float64()),
+        ("tags", pa.list_(pa.string())),
+    ]
 )
 ADDING = [
     ("select k, n + 1 as m from s.d where g is not null", ()),
@@ -48,8 +54,8 @@ KEYED = [
     ("select g, k, n - lag(n) over (partition by g order by k, n, x, tags) as step from s.d", ("g", "k")),
     ("select upper(g) as u, k, count(*) as c from s.d group by all", ("u", "k")),
     ("select d.g, o.w, count(*) as c from s.d join s.o on d.g = o.g group by all", ("g", "w")),
-    ("with a as (select k, g, sum(n) as n from v group by k, g), b as (select *, max(n) over (partition by g) as top from a) "
-     "select distinct g, top from b where n = top", ("g",)),
+    (("with a as (select k, g, sum(n) as n from v group by k, g), b as (select *, max(n) over (partition by g) as top from a) "
+     "select distinct g, top from b where n = top"), ("g",)),
     ("select n % 2 as odd, string_agg(g, ',' order by g) as gs from s.d group by 1", ("odd",)),
     ("select distinct on (g) g, k from s.d order by g, k, n, x, tags", ("g",)),
     ("select try_cast(g as int) as i, count(*) as c from s.d group by i", ("i",)),
@@ -174,7 +180,9 @@ class World:
         self.duck.execute(f"CREATE OR REPLACE TEMP TABLE k AS {found.groups}")
         check_comparable(self.duck, result.name, result.increment, "k")
         self.driver(restricted("now", result.increment, "k"))
-        self.duck.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {outside(result.name, result.increment, 'k')}")
+        self.duck.execute(
+            f"CREATE OR REPLACE TEMP TABLE fresh AS {outside(result.name, result.increment, 'k')}"
+        )
         self.duck.execute(f"INSERT INTO fresh {result.sql}")
         self.duck.execute(f"CREATE OR REPLACE TABLE {result.name} AS FROM fresh")
 
@@ -187,9 +195,13 @@ def world(way: str, first: list[dict[str, Any]]) -> Iterator[World]:
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.create(Path(folder) / "lake")
         with lake.load("s", observed_at=START) as load:
-            load.write("o", [{"g": "a", "w": 1, "n": 1}, {"g": "a", "w": 2, "n": 0}, {"g": "b", "w": 1, "n": None}])
+            load.write(
+                "o", [{"g": "a", "w": 1, "n": 1}, {"g": "a", "w": 2, "n": 0}, {"g": "b", "w": 1, "n": None}]
+            )
         with connect(lake) as duck:
-            duck.execute("SET threads = 1; CREATE SCHEMA s; CREATE SCHEMA models; SET search_path = 'main,models'")
+            duck.execute(
+                "SET threads = 1; CREATE SCHEMA s; CREATE SCHEMA models; SET search_path = 'main,models'"
+            )
             other = lake.log("s").tables["o"]
             duck.execute(f"CREATE VIEW s.o AS {state_now(other, other.columns, locate=lake.locate)}")
             here = World(lake, duck, way)
@@ -210,7 +222,14 @@ def accepted(sql: str, key: tuple[str, ...], name: str) -> Followed | None:
 def run(data: st.DataObject, generated: int) -> None:
     way = data.draw(WAYS)
     with world(way, data.draw(ROWS)) as here:
-        chosen = data.draw(st.lists(st.sampled_from((ADDING if way == "append" else []) + KEYED), min_size=2, max_size=4, unique=True))
+        chosen = data.draw(
+            st.lists(
+                st.sampled_from((ADDING if way == "append" else []) + KEYED),
+                min_size=2,
+                max_size=4,
+                unique=True,
+            )
+        )
         chosen += [data.draw(selects()) for _ in range(generated)]
         for at, (sql, key) in enumerate(chosen):
             result = accepted(sql, key, f"result_{at}")

@@ -24,7 +24,10 @@ ROWS = st.lists(
     max_size=10,
 )  # fmt: skip
 OTHERS = st.lists(st.tuples(st.sampled_from([None, "a", "b", "1"]), NUMBERS, NUMBERS), max_size=4)
-TYPES = {"d": "k INTEGER, g VARCHAR, n INTEGER, x DOUBLE, tags VARCHAR[]", "o": "g VARCHAR, w INTEGER, n INTEGER"}
+TYPES = {
+    "d": "k INTEGER, g VARCHAR, n INTEGER, x DOUBLE, tags VARCHAR[]",
+    "o": "g VARCHAR, w INTEGER, n INTEGER",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +55,17 @@ def read(duck: duckdb.DuckDBPyConnection, sql: str, driver: str, rows: str) -> l
     return sorted(map(repr, duck.execute(sql).fetchall()))
 
 
-def followed(duck: duckdb.DuckDBPyConnection, sql: str, increment: Increment, old: str, new: str) -> list[str]:
+def followed(
+    duck: duckdb.DuckDBPyConnection, sql: str, increment: Increment, old: str, new: str
+) -> list[str]:
     """What the result becomes when rows of `old` became rows of `new`, computed from the groups in question alone."""
     driver = increment.driver.partition(".")[2]
     duck.execute(f"CREATE OR REPLACE VIEW s.{driver} AS SELECT * FROM {old}")
     duck.execute(f"CREATE OR REPLACE TEMP TABLE published AS {sql}")
     if not increment.groups:
-        duck.execute(f"CREATE OR REPLACE VIEW s.{driver} AS SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}")
+        duck.execute(
+            f"CREATE OR REPLACE VIEW s.{driver} AS SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}"
+        )
         duck.execute(f"INSERT INTO published {sql}")
         return sorted(map(repr, duck.execute("SELECT * FROM published").fetchall()))
     picked = ", ".join(f"{e} AS _lake_g{at}" for at, (_, e) in enumerate(increment.groups))
