@@ -17,7 +17,7 @@ from lakehouse.duck.names import quote
 from lakehouse.duck.sql import DELETED, SEQ, scan, state
 from lakehouse.duck.views import with_compaction
 from lakehouse.errors import LakehouseError
-from lakehouse.models.expressions import ALIAS
+from lakehouse.models.follow.values import ALIAS
 from lakehouse.models.increments import Increment
 
 if TYPE_CHECKING:
