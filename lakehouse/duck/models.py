@@ -206,10 +206,11 @@ class _Maker:
                 later.append(definition)
             elif columns is not None:
                 self._create(definition)
+            # Now, as DuckDB looks at everything behind a view to tell its columns.
+            self.made.columns[definition.name] = _columns(self.connection, definition.name)
         for definition in reversed(later):
             self._create(definition)
-        for definition in definitions:
-            self._remember(definition.name)
+        self._remember()
 
     def _look(self, definition: Definition) -> None:
         """Find out whether a view is what it was."""
@@ -266,7 +267,8 @@ class _Maker:
         self._run(name, create_view(name, view_sql(definition)))
         wrong = self._wrong_when_turned(definition)
         if wrong:
-            said = refusal(self.connection, f"{name}_at", _columns(self.connection, name), wrong)
+            columns = self.made.columns.get(name) or _columns(self.connection, name)
+            said = refusal(self.connection, f"{name}_at", columns, wrong)
             self._run(name, create_macro(f"{name}_at", said))
         else:
             parameter = free_parameter(definition)
@@ -298,12 +300,13 @@ class _Maker:
             tables = self.views.logs[MODELS].tables if MODELS in self.views.logs else ()
             _drop(self.connection, name, {n.lower() for n in (*self.views.names, *tables)})
 
-    def _remember(self, name: str) -> None:
-        about = f"{VIEW}{MODELS}.{name}"
-        self.connection.execute("DELETE FROM about WHERE name = ?", [about])
-        value = f"{self.digests[name]} {self.wrong.get(name, '')}".strip()
-        self.connection.execute("INSERT INTO about VALUES (?, ?)", [about, value])
-        self.made.columns[name] = _columns(self.connection, name)
+    def _remember(self) -> None:
+        """Keep the digests of what was made, and what is wrong with it."""
+        names = [f"{VIEW}{MODELS}.{name}" for name in self.anew]
+        values = [f"{self.digests[name]} {self.wrong.get(name, '')}".strip() for name in self.anew]
+        self.connection.execute("DELETE FROM about WHERE name IN (SELECT unnest($1::VARCHAR[]))", [names])
+        remembered = "INSERT INTO about SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[])"
+        self.connection.execute(remembered, [names, values])
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, name: str) -> list[tuple[str, str]]:
