@@ -7,7 +7,6 @@ and all of the new ones from then on.
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
     from lakehouse.models.catchup import Catchup
-    from lakehouse.models.openlineage import Emitter
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
 
