@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lakehouse.models.spark.values import Values
 
 _COMPARABLE = frozenset({*NUMBER, "varchar", "boolean", "date", "timestamp", "timestamp with time zone", "null"})
-_NEEDS_ORDER = (
+WINDOWS = (
     exp.RowNumber, exp.Rank, exp.DenseRank, exp.Ntile, exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue,
     exp.PercentRank, exp.CumeDist,
 )  # fmt: skip
@@ -70,9 +70,11 @@ def _avg(values: "Values", node: exp.Func, over: Over) -> str:
         return over.call("avg", f"CAST({text} AS DOUBLE)")
     places = 0 if kind(found) in WHOLE | {"null"} else shape(found)[1]
     total = over.call("sum", f"CAST({text} AS DECIMAL(38,{places}))")
-    if places:  # DuckDB divides the digits, once
-        total = f"CAST({total} AS DECIMAL(38,{places})) * 1{'0' * places}BD"
-    return f"(CAST({total} AS DOUBLE) / nullif({over.call('count', text)} * 1e{places}D, 0))"
+    mean = "CAST({} AS DOUBLE) / nullif(" + over.call("count", text) + ", 0)"
+    if not places:
+        return f"({mean.format(total)})"
+    digits = f"CAST({total} AS DECIMAL(38,{places})) * 1{'0' * places}BD"  # DuckDB takes their mean
+    return f"({mean.format(digits)} / 1e{places}D)"
 
 
 def _number(values: "Values", this: exp.Expr, found: "DuckDBPyType", also: tuple[str, ...] = ()) -> str:
@@ -233,7 +235,7 @@ def _over(values: "Values", node: exp.Window) -> str:
     if alias is not None:
         raise Refusal(f"the window {alias.name} with more around it", node)
     function = this.this if isinstance(this, (exp.IgnoreNulls, exp.RespectNulls, exp.Filter)) else this
-    if order is None and (isinstance(function, _NEEDS_ORDER) or spec is not None):
+    if order is None and (isinstance(function, WINDOWS) or spec is not None):
         raise Refusal(f"{shown(node)}: without ORDER BY it depends on how the rows happen to lie", node)
     pieces = []
     if partition:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Texts that both engines read, and read alike.
 _INTEGER = r"^ *[+-]?[0-9]+ *$"
+_ROUNDED = r"^ *[+-]?([0-9]{1,18}[.]?[0-9]{0,18}|[.][0-9]{1,18}) *$"
 _DECIMAL = r"^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+) *$"
 _FLOAT = r"^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *$"
 _BOOL = r"^(?i:true|false|t|f|yes|no|y|n|1|0)$"
@@ -79,7 +80,9 @@ def _cast(
 def _from_text(text: str, two: str, want: "DuckDBPyType", *, tries: bool) -> str | None:
     target = spark_type(want)
     if two in WHOLE:
-        return _read(text, _INTEGER, f"TRY_CAST(trim({text}) AS {target})", _NO_NUMBER, want, tries=tries)
+        rounded = f"TRY_CAST(round(TRY_CAST(trim({text}) AS DECIMAL(38,18))) AS {target})"
+        read = f"CASE WHEN {text} RLIKE {spark_text(_INTEGER)} THEN TRY_CAST(trim({text}) AS {target}) ELSE {rounded} END"
+        return _read(text, f"{_INTEGER}|{_ROUNDED}", read, _NO_NUMBER, want, tries=tries)
     if two == "decimal":
         return _read(text, _DECIMAL, f"TRY_CAST(trim({text}) AS {target})", _NO_NUMBER, want, tries=tries)
     if two in REAL:

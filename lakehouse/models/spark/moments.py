@@ -101,7 +101,7 @@ def _difference(values: "Values", node: exp.DateDiff) -> str:
     if name in _CLOCK or name == "day":
         return f"timestampdiff({name.upper()}, {early}, {late})"
     if name == "week":
-        return f"(timestampdiff(DAY, {early}, {late}) div 7)"
+        raise Refusal(shown(node), node, "Write date_diff('day', …) // 7, or truncate both to weeks first.")
     months = f"((year({late}) - year({early})) * 12 + month({late}) - month({early}))"
     each = {"month": 1, "quarter": 3, "year": 12}[name]
     return f"CAST({months} AS BIGINT)" if each == 1 else f"CAST({months} div {each} AS BIGINT)"

@@ -4,6 +4,7 @@ The names in it are resolved by sqlglot first; that DuckDB takes the result for 
 plans it makes of both. What the parts of a SELECT become is written here; for expressions see `values.py`.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
 from lakehouse.models.model import SOURCE
+from lakehouse.models.spark import aggregates, functions, moments, values
 from lakehouse.models.spark.aggregates import ordered
 from lakehouse.models.spark.functions import count
-from lakehouse.models.spark.kinds import kind, spark_name, spark_type
+from lakehouse.models.spark.kinds import kind, spark_name
 from lakehouse.models.spark.trouble import Refusal
 from lakehouse.models.spark.twin import Columns, Twin
-from lakehouse.models.spark.values import Names, Values, shown, take
+from lakehouse.models.spark.values import Names, Values, name_of, shown, take
 
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
@@ -49,6 +51,10 @@ class Tables:
         self.columns[at] = {lowered(column): of for column, of in columns.items()}
         self.views[at] = view
 
+    def has(self, schema: str, name: str) -> bool:
+        """Whether a table is known."""
+        return (lowered(schema), lowered(name)) in self.columns
+
 
 def lowered(name: str) -> str:
     """A name as DuckDB compares it."""
@@ -70,6 +76,9 @@ def translated(sql: str, twin: Twin, tables: Tables) -> tuple[str, Columns]:
 
     tree = _parsed(sql)
     _refuse_early(tree)
+    for node in list(tree.find_all(exp.RegexpFullMatch)):
+        if "line" not in node.meta:  # `~`, which is no full match any more since DuckDB 2.0
+            node.replace(exp.RegexpLike(this=node.this, expression=node.expression))
     for name in tree.find_all(exp.Identifier):
         name.set("this", lowered(name.this))
     for node in tree.find_all(exp.Coalesce):
@@ -115,6 +124,10 @@ def _refuse_early(tree: exp.Expr) -> None:
     for node in tree.find_all(exp.With):
         if node.args.get("recursive"):
             raise Refusal("a recursive WITH", node)
+    known = {*values.RULES, *functions.RULES, *moments.RULES, *aggregates.RULES}
+    for node in tree.find_all(exp.Func):
+        if name_of(node) not in known and not isinstance(node, aggregates.WINDOWS):
+            raise Refusal(f"{shown(node)}: it is not known to mean the same in Spark", node)
     for node in tree.find_all(exp.Table):
         if not isinstance(node.this, exp.Identifier):
             raise Refusal(f"the table function {shown(node.this)}", node, _FORMS)
@@ -180,7 +193,8 @@ class _Queries:
     def __init__(self, twin: Twin, tables: Tables) -> None:
         self._twin = twin
         self._tables = tables
-        self._ctes: list[Mapping[str, Columns]] = []
+        self._ctes: list[Mapping[str, tuple[str, Columns]]] = []
+        self._numbers = itertools.count(1)
 
     def query(self, node: exp.Expr, outer: Names) -> tuple[str, Columns]:
         """A query's text and columns."""
@@ -200,9 +214,9 @@ class _Queries:
             self._ctes.pop()
         return text + body, columns
 
-    def _with(self, node: exp.Expr, outer: Names) -> tuple[Mapping[str, Columns], str]:
+    def _with(self, node: exp.Expr, outer: Names) -> tuple[Mapping[str, tuple[str, Columns]], str]:
         found = node.args.get("with_") or node.args.get("with")
-        named: dict[str, Columns] = {}
+        named: dict[str, tuple[str, Columns]] = {}
         if found is None:
             return named, ""
         texts = []
@@ -210,8 +224,9 @@ class _Queries:
         for cte in found.expressions:
             this, alias, _ = take(cte, "this", "alias", "materialized")
             text, columns = self.query(this, outer)
-            named[alias.name] = columns
-            texts.append(f"{spark_name(alias.name)} AS ({text})")
+            name = f"lake_with_{next(self._numbers)}"
+            named[alias.name] = (name, columns)
+            texts.append(f"{name} AS ({text})")
         self._ctes.pop()
         return named, f"WITH {', '.join(texts)} "
 
@@ -254,7 +269,7 @@ class _Queries:
         windows, distinct, order, limit, offset = parts[8:13]
         if windows:
             _spread_windows(node)
-        names = Names(tables={}, outer=outer)
+        names = Names(tables={}, aliases={}, outer=outer)
         source = self._from(parts[1] or parts[2], joins, names)
         values = Values(self._twin, names, self.query)
         columns = {item.alias_or_name: values.type(item.unalias()) for item in items}
@@ -262,19 +277,34 @@ class _Queries:
             raise Refusal("two columns of one name", node, "Give each a name of its own.")
         listed = [f"{values.text(item.unalias())} AS {spark_name(item.alias_or_name)}" for item in items]
         body = self._where(values, where, group, having)
-        inner = Values(self._twin, Names(tables=names.tables, outputs=columns, outer=outer), self.query)
+        inner = Values(self._twin, Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer), self.query)
         if distinct is not None and distinct.args.get("on") is not None:
             raise Refusal("DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1.")
         word = "SELECT DISTINCT" if distinct is not None else "SELECT"
         if qualify_by is None:
             return f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, node, order, limit, offset)}", columns
         listed.append(f"{values.of_kind(qualify_by.this, 'boolean')} AS lake_qualifies")
-        if limit is not None and order is not None and any(not _is_output(item.this) for item in order.expressions):
-            raise Refusal(f"{shown(order)} beside QUALIFY: not by columns of the result", order)
+        if limit is not None and order is not None:
+            order = self._hidden(values, order, columns, listed, distinct=distinct is not None)
         kept = ", ".join(spark_name(name) for name in columns)
-        outside = Values(self._twin, Names(outputs=columns, outer=outer), self.query)
+        hidden = {f"lake_order_{at}": values.type(item.this) for at, item in enumerate(parts[10].expressions)} if order else {}
+        outside = Values(self._twin, Names(outputs={**columns, **hidden}, outer=outer), self.query)
         tail = self._tail(outside, node, order, limit, offset)
         return f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}", columns
+
+    def _hidden(
+        self, values: Values, order: exp.Order, columns: Columns, listed: list[str], *, distinct: bool
+    ) -> exp.Order:
+        """ORDER BY for outside of a query that is filtered once more: what it orders by gets names in there."""
+        order = order.copy()
+        for at, item in enumerate(order.expressions):
+            if isinstance(item.this, exp.Column) and not item.this.table and item.this.name in columns:
+                continue
+            if distinct:
+                raise Refusal(f"{shown(order)} beside DISTINCT and QUALIFY", order)
+            listed.append(f"{values.text(item.this)} AS lake_order_{at}")
+            item.set("this", exp.column(f"lake_order_{at}"))
+        return order
 
     def _where(self, values: Values, where: Any, group: Any, having: Any) -> str:
         text = f" WHERE {values.of_kind(where.this, 'boolean')}" if where is not None else ""
@@ -327,22 +357,18 @@ class _Queries:
         if alias in names.tables:
             raise Refusal(f"two tables of the name {alias}", node)
         names.tables[alias] = columns  # type: ignore[index]  # ours, and being filled
-        return f"{text} AS {spark_name(alias)}"
+        names.aliases[alias] = name = f"lake_{next(self._numbers)}"  # type: ignore[index]
+        return f"{text} AS {name}"
 
     def _table(self, node: exp.Table) -> tuple[str, Columns]:
         if not node.db or node.db == SOURCE:
             for named in reversed(self._ctes):
                 if node.name in named and not node.db:
-                    return spark_name(node.name), named[node.name]
+                    return named[node.name]
         at = (node.db or SOURCE, node.name)
         if at not in self._tables.columns:
             raise Refusal(f"the table {at[0]}.{at[1]}", node)
-        columns = {name: of for name, of in self._tables.columns[at].items() if spark_type(of) is not None}
-        return spark_name(self._tables.views[at]), {**self._tables.columns[at], **columns}
-
-
-def _is_output(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Column) and not node.table
+        return spark_name(self._tables.views[at]), self._tables.columns[at]
 
 
 def _spread_windows(node: exp.Select) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Columns = dict[str, "DuckDBPyType"]  # by name, in order
 
 _PLACES = frozenset({"alias", "query_location", "query_location_length"})
+_UNITS = frozenset({"year", "quarter", "month", "week", "day", "hour", "minute", "second"})
+_SAME = {"position": "instr", "strpos": "instr"}  # beside those that DuckDB itself calls aliases
 
 
 class Twin:
@@ -29,6 +31,7 @@ class Twin:
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("CREATE SCHEMA models; USE memory.models")
         self._types: dict[str, DuckDBPyType] = {}
+        self._same: dict[str, str] = {}
 
     def close(self) -> None:
         """Let it go."""
@@ -78,7 +81,10 @@ class Twin:
         plan = json.loads(text)
         if plan.get("error"):
             raise duckdb.BinderException(str(plan.get("error_message")))
-        return _without_places(plan)
+        if not self._same:
+            aliases = "SELECT DISTINCT function_name, alias_of FROM duckdb_functions() WHERE alias_of IS NOT NULL"
+            self._same = dict(self._connection.execute(aliases).fetchall()) | _SAME
+        return _plain(plan, self._same)
 
     def _columns(self, place: str) -> Columns:
         found = self._connection.sql(f"SELECT * FROM {place}")
@@ -89,10 +95,21 @@ def _listed(files: Sequence[str]) -> str:
     return f"[{', '.join(literal(str(file)) for file in files)}]"
 
 
-def _without_places(value: Any) -> Any:
-    """A plan without what only says where something was written, and under which name."""
-    if isinstance(value, dict):
-        return {key: _without_places(inner) for key, inner in value.items() if key not in _PLACES}
+def _plain(value: Any, same: Mapping[str, str]) -> Any:
+    """A plan without what only says where and how something was written."""
     if isinstance(value, list):
-        return [_without_places(inner) for inner in value]
-    return value
+        return [_plain(inner, same) for inner in value]
+    if isinstance(value, str) and value.lower() in _UNITS:
+        return value.lower()
+    if not isinstance(value, dict):
+        return value
+    out = {key: _plain(inner, same) for key, inner in value.items() if key not in _PLACES}
+    path = out.get("path")
+    if isinstance(path, list) and path:  # the qualified name of a function or a table
+        names = [str(name).lower() for name in path]
+        out["path"] = [*names[:-1], same.get(names[-1], names[-1])]
+    out |= {key: out[key].lower() for key in ("schema", "table") if isinstance(out.get(key), str)}
+    if out.get("type") == "OPERATOR_NOT" and out["children"][0].get("type") == "COMPARE_NOT_DISTINCT_FROM":
+        inner = out["children"][0]
+        return inner | {"type": "COMPARE_DISTINCT_FROM", "qname": {"path": ["IS DISTINCT FROM"]}}
+    return out

@@ -33,12 +33,14 @@ class Names:
 
     Attributes:
         tables: Columns of what FROM names, by alias.
+        aliases: What these are called in Spark, where a column may not have the name of a table.
         outputs: Columns of the SELECT itself, where ORDER BY may name them.
         params: Parameters of a lambda.
         outer: The query around it.
     """
 
     tables: Mapping[str, Columns] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, "DuckDBPyType"] = field(default_factory=dict)
     params: Mapping[str, "DuckDBPyType"] = field(default_factory=dict)
     outer: "Names | None" = None
@@ -52,6 +54,10 @@ class Names:
         if name in found:
             return found[name]
         return self.outer.column(table, name) if self.outer else None
+
+    def alias(self, table: str) -> str:
+        """What a table is called in Spark."""
+        return self.aliases[table] if table in self.aliases or self.outer is None else self.outer.alias(table)
 
     def param(self, name: str) -> "DuckDBPyType | None":
         """The type of a lambda's parameter; None if there is none."""
@@ -106,7 +112,8 @@ class Values:
             elif isinstance(inner, exp.Column):
                 inner.replace(_null(self._column(inner)))
             elif isinstance(inner, exp.Window):
-                inner.set("alias", None)
+                for key in ("alias", "partition_by", "order", "spec"):  # no part of its type
+                    inner.set(key, None)
             elif isinstance(inner, exp.Identifier) and _stands_alone(inner):
                 known = self.names.param(inner.name)
                 if known is not None and not _is_bound(inner):
@@ -126,7 +133,7 @@ class Values:
         from lakehouse.models.spark import aggregates, functions, moments
 
         try:
-            for rules in (_RULES, functions.RULES, moments.RULES, aggregates.RULES):
+            for rules in (RULES, functions.RULES, moments.RULES, aggregates.RULES):
                 rule = rules.get(name_of(node))
                 if rule is not None:
                     return rule(self, node)
@@ -193,7 +200,9 @@ def shown(node: exp.Expr) -> str:
 
 
 def _null(of: "DuckDBPyType") -> exp.Expr:
-    return exp.Var(this=f"(CAST(NULL AS {of}))")
+    """A value of a type of which DuckDB cannot see, while it works types out, that it is null."""
+    typed = "NULL" if of.id == "null" else f"CAST(NULL AS {of})"
+    return exp.Var(this=f"(CASE WHEN random() < 2 THEN {typed} END)")
 
 
 def _stands_alone(node: exp.Identifier) -> bool:
@@ -228,7 +237,7 @@ def _first_line(error: Exception) -> str:
 def _text_of_column(values: Values, node: exp.Column) -> str:
     if spark_type(values._column(node)) is None:  # noqa: SLF001  (rules are its other half)
         raise Refusal(f"the column {shown(node)}, of type {values._column(node)}: Spark has none like it", node)  # noqa: SLF001
-    return ".".join(spark_name(part) for part in (node.table, node.name) if part)
+    return f"{values.names.alias(node.table)}.{spark_name(node.name)}" if node.table else spark_name(node.name)
 
 
 def _param(values: Values, node: exp.Identifier) -> str:
@@ -346,10 +355,24 @@ def _in(values: Values, node: exp.In) -> str:
     if query is None:
         head, *tail = _alike(values, this, *listed)
         return f"({head} IN ({', '.join(tail)}))"
+    if not _is_condition(node):
+        raise Refusal(f"{shown(node)} anywhere but in WHERE, beside AND", node, "Write it with EXISTS, or a join.")
     select, columns = values.query(query.this if isinstance(query, exp.Subquery) else query, values.names)
     if len(columns) != 1 or str(next(iter(columns.values()))) != str(values.type(this)):
         raise Refusal(f"{shown(node)}, as the two sides are not of one type", node, "Write the cast that is meant.")
     return f"({values.text(this)} IN ({select}))"
+
+
+def _is_condition(node: exp.Expr) -> bool:
+    """Whether null and false are the same of it: Spark says false of `x IN (SELECT …)` where null is right."""
+    parent = node.parent
+    while isinstance(parent, exp.Paren):
+        parent = parent.parent
+    if isinstance(parent, exp.Not):
+        parent = parent.parent
+    while isinstance(parent, (exp.And, exp.Paren)):
+        parent = parent.parent
+    return isinstance(parent, exp.Where)
 
 
 def _case(values: Values, node: exp.Case) -> str:
@@ -421,7 +444,7 @@ def _subquery(values: Values, node: exp.Subquery) -> str:
     return f"({text})"
 
 
-_RULES: dict[str, Callable[[Values, Any], str]] = {
+RULES: dict[str, Callable[[Values, Any], str]] = {
     "Column": _text_of_column,
     "Identifier": _param,
     "Literal": _literal,
