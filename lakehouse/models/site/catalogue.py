@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 VERSION = 1
-_RECENT, _FAILED = 100, 50  # loads of a source that are told one by one
+_RECENT, _FAILED = 60, 60  # loads of a source that are told one by one
 
 
 def collect(lake: "Lake", *, title: str = "") -> dict[str, Any]:

@@ -6,6 +6,8 @@ A log is data that others wrote: a definition of a shape that we do not know is 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lakehouse.core import layout
+from lakehouse.errors import UserError
 from lakehouse.models.model import KINDS, SOURCE
 
 _INNER = ("columns", "about", "lineage")
@@ -27,8 +29,8 @@ def models(pipeline: Mapping[str, Any] | None) -> tuple[dict[str, dict[str, Any]
     bad: list[str] = []
     for name in sorted(found):
         try:
-            good[name] = _model(name, found[name])
-        except (TypeError, ValueError, KeyError, AttributeError):
+            good[name] = _model(layout.check_table_name(name), found[name])
+        except (TypeError, ValueError, KeyError, AttributeError, UserError):
             bad.append(name)
     return good, bad
 
