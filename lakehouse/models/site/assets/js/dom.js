@@ -24,8 +24,8 @@ const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, t
 const code = (text) => h("code", {}, text);
 
 // `code` between backticks is the only mark-up that descriptions have.
-const prose = (text) =>
-  h("p", { class: "prose" }, String(text).split(/`([^`\n]+)`/).map((piece, n) => (n % 2 ? code(piece) : piece)));
+const inline = (text) => String(text).split(/`([^`\n]+)`/).map((piece, n) => (n % 2 ? code(piece) : piece));
+const prose = (text) => h("p", { class: "prose" }, inline(text));
 
 const shortened = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.ceil(most / 2))}…${text.slice(-Math.floor(most / 2) + 1)}`);
 
@@ -59,7 +59,7 @@ function grid(caption, wanted, rows, attributes = {}) {
     h("table", {}, h("caption", { class: "unseen" }, caption), h("thead", {}, head), h("tbody", {}, body)));
 }
 
-const isEmpty = (cell) => cell === null || cell === undefined || cell === "" || (Array.isArray(cell) && !cell.length);
+const isEmpty = (cell) => cell === null || cell === undefined || cell === "" || (Array.isArray(cell) && cell.every(isEmpty));
 
 const section = (title, ...children) => h("section", {}, h("h2", {}, title), children);
 const facts = (pairs) =>

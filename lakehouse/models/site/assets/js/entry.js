@@ -14,10 +14,10 @@ function tablePage(name) {
     section("Columns", table.columns.length ? columns(table, table.columns.filter((c) => c.gone_seq === undefined), "Columns")
       : h("p", { class: "note" }, "No columns are known.")),
     gone.length ? section("Columns that are gone", columns(table, gone, "Columns that are gone")) : null,
-    (table.tests || []).length || (table.sql && table.key?.length) ? section("Tests", tests(table)) : null,
+    (table.tests || []).length ? section("Tests", tests(table)) : null,
     (table.points || []).length > 1 ? section("Rows over time", chart(table), failuresOf(table).length ? h("p", { class: "note" }, h("span", { class: "bad" }, "|"), " a load of ", sourceOf(name), " that failed") : null) : null,
     table.inputs && table.inputs.length ? section(READ[table.kind] || READ.table, inputs(table)) : null,
-    (table.drift || []).length ? section("Shape over time", drift(table)) : null,
+    (table.drift || []).some((e) => e.seq !== table.first_seq) ? section("Shape over time", drift(table)) : null,
     (table.loads || []).length ? section("Loads", some(table.loads.length, table.load_count), loads(table)) : null,
   ];
 }
@@ -28,7 +28,7 @@ function about(table) {
   return facts([
     ["One row is", table.grain], ["Key", key], ["Rows", table.rows === undefined ? null : number(table.rows)],
     ["Stored", table.kind === "view" ? "no: computed when it is read" : null], ["Disposition", table.disposition],
-    ["Since", loadAt(source, table.first_seq)], ["Last load", loadAt(source, table.last_seq, minute)],
+    ["Since", table.first_seq === table.last_seq ? null : loadAt(source, table.first_seq)], ["Last load", loadAt(source, table.last_seq, minute)],
     ["Files", table.files ? `${number(table.files)}, ${size(table.size_bytes)}` : null],
   ]);
 }
@@ -79,13 +79,13 @@ function folded(items, draw) {
 }
 
 const testsOf = (table, column) =>
-  (table.tests || []).filter((t) => testColumns(t).includes(column.name) && (t.kind === "not_null" || testColumns(t).length === 1)).map((t, n) => [n ? ", " : "", t.kind.replaceAll("_", " ")]);
+  (table.tests || []).filter((t) => t.columns.includes(column.name) && (t.kind === "not_null" || t.columns.length === 1)).map((t, n) => [n ? ", " : "", t.kind.replaceAll("_", " ")]);
 
 const bounds = ({ min, max }) => (min === undefined && max === undefined ? "anything" : min === undefined ? `at most ${max}` : max === undefined ? `at least ${min}` : `${min} to ${max}`);
 
 function testText(test) {
   const given = test.arguments;
-  const own = testColumns(test).map((c, n) => [n ? ", " : "", code(c)]);
+  const own = test.columns.map((c, n) => [n ? ", " : "", code(c)]);
   const kinds = {
     unique: () => ["no two rows have the same ", own],
     not_null: () => ["no null in ", own],
@@ -93,43 +93,44 @@ function testText(test) {
     relationships: () => ["each ", own, " is in ", columnName(String(given.to))],
     range: () => [own, " is ", bounds(given)],
     row_count: () => [bounds(given), " rows"],
+    sql: () => [code(String(given.path)), " finds no rows", given.description ? h("p", { class: "note" }, inline(given.description)) : null],
     freshness: () => ["the newest ", own, " is at most ", String(given.within), " older than the newest load that was read"],
   };
   return Object.hasOwn(kinds, test.kind) ? kinds[test.kind]() : [`${test.kind} `, code(JSON.stringify(given))];
 }
 
 function tests(table) {
-  const key = table.sql && table.key?.length ? [{ kind: "unique", severity: "error", arguments: { columns: table.key } }] : [];
-  const own = (table.tests || []).some((t) => t.kind === "unique" && String(testColumns(t)) === String(table.key)) ? [] : key;
   return grid("Tests", [
     { name: "Test", class: "who", of: (t) => t.kind.replaceAll("_", " ") },
     { name: "What it asks", class: "what", of: testText },
-    { name: "If it fails", of: (t) => (t.severity === "warn" ? "warns" : "nothing is published") },
+    { name: "A failure", of: (t) => (t.severity === "warn" ? "warns" : "blocks publishing") },
     { name: "Last result", of: result },
-  ], [...own, ...(table.tests || [])]);
+  ], table.tests);
 }
 
-// What the log says of the last run, where it does.
+// What is known of the last run: what was published passed its tests; of failures the rows are counted.
 function result(test) {
-  if (test.failures === undefined) return null;
-  return test.failures ? h("span", { class: "bad" }, `${many(test.failures, "row")} failed`) : "passed";
+  if (test.failures) return h("span", { class: "bad" }, `${many(test.failures, "row")} failed`);
+  return test.severity === "warn" ? null : "passed";
 }
 
-const READ = { view: "What it reads", table: "What it was built from" };
+const READ = { view: "What it was last tested on", table: "What it was built from" };
 
 function inputs(table) {
+  const own = (input) => sourceOf(input.name) !== "lakehouse"; // tables about the lake have no log
+  const forms = new Map(table.reads.map((read) => [read.name, read.forms || []]));
   return grid(READ[table.kind] || READ.table, [
-    { name: "Table", class: "who", of: (i) => [tableName(i.name), (i.forms || []).map((form) => [" ", h("span", { class: "form" }, `_${form}`)])] },
-    { name: "As of", class: "when", of: (i) => loadAt(sourceOf(i.name), i.seq, minute) },
+    { name: "Table", class: "who", of: (i) => [tableName(i.name), (forms.get(i.name) || []).map((form) => [" ", h("span", { class: "form" }, `_${form}`)])] },
+    { name: "As of", class: "when", of: (i) => (own(i) ? loadAt(sourceOf(i.name), i.seq, minute) : null) },
     { name: "Commit", of: (i) => (i.digest ? code(i.digest.slice(0, 12)) : null) },
-    { name: "Since then", of: (i) => since(table, i) },
+    { name: "Since then", of: (i) => (table.kind === "view" ? null : since(i)) },
   ], table.inputs);
 }
 
-function since(table, input) {
+function since(input) {
   const read = tables.get(input.name);
   if (!read) return sourceOf(input.name) === "lakehouse" ? null : "not in this lake";
-  if (input.seq === undefined || read.last_seq === undefined) return null;
+  if (read.last_seq === undefined) return null;
   return read.last_seq > input.seq ? h("span", { class: "bad" }, "newer loads") : "nothing new";
 }
 

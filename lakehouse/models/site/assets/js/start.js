@@ -47,7 +47,7 @@ function counted(source) {
 function tableList(caption, own) {
   return grid(caption, [
     { name: "Name", class: "who", of: (t) => [sign(t.kind), h("a", { class: "name", href: toTable(t.name) }, tableOf(t.name))] },
-    { name: "What it is", class: "what", of: (t) => firstLine(t.description || t.grain) },
+    { name: "What it is", class: "what", of: (t) => inline(firstSentence(t.description || t.grain || "")) },
     { name: "Columns", class: "n", of: (t) => (t.columns.length ? number(t.columns.filter((c) => c.gone_seq === undefined).length) : null) },
     { name: "Rows", class: "n", of: (t) => (t.rows === undefined ? null : number(t.rows)) },
     { name: "Over time", class: "wide", of: (t) => spark(t) },
@@ -55,7 +55,11 @@ function tableList(caption, own) {
   ], own, { class: "tables", whole: true });
 }
 
-const firstLine = (text) => (text ? shortened(text.trim().split(/\n/)[0], 140) : null);
+// The first sentence; of a long one its beginning.
+function firstSentence(text) {
+  const [first] = text.trim().split(/\n|(?<=[.!?]) +(?=\p{Lu})/u);
+  return first.length <= 150 ? first : `${first.slice(0, 140).replace(/\s+\S*$/, "")} …`;
+}
 
 function sourcePage(name) {
   const source = sources.get(name);
