@@ -61,7 +61,7 @@ function columns(table, own, caption) {
     { name: "Since", class: "when", of: (c) => h("span", { class: began(c.first_seq) ? "faint" : null }, loadAt(source, c.first_seq)) },
     { name: "Gone since", class: "when", of: (c) => loadAt(source, c.gone_seq) },
   ];
-  const since = own.some((c) => !began(c.first_seq));
+  const since = own.some((c) => !began(c.first_seq) || c.gone_seq !== undefined);
   return grid(caption, all.filter((column) => since || column.name !== "Since"), own, { class: "columns", row: (c) => ({ id: columnId(c.name), class: c.gone_seq === undefined ? null : "gone" }) });
 }
 
@@ -69,8 +69,8 @@ const columnId = (name) => `column:${name}`;
 
 function typeText(type) {
   if (!type) return null;
-  return type.length <= 48 ? h("span", { class: "type" }, type)
-    : h("details", {}, h("summary", { class: "type" }, shortened(type, 40)), h("span", { class: "type" }, type));
+  return type.length <= 72 ? h("span", { class: "type" }, type)
+    : h("details", {}, h("summary", { class: "type" }, `${type.slice(0, 60)} …`), h("span", { class: "type" }, type));
 }
 
 function folded(items, draw) {

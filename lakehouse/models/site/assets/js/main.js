@@ -64,7 +64,12 @@ function fold(open) {
   document.getElementById("menu").setAttribute("aria-expanded", String(open));
 }
 
-document.addEventListener("click", (event) => { if (event.target.closest('a[href^="#/"]')) followed = true; });
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#/"]');
+  if (!link) return;
+  followed = link.getAttribute("href") !== location.hash;
+  fold(false);
+});
 document.getElementById("menu").addEventListener("click", () => fold(!document.body.classList.contains("menu")));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("hashchange", show);

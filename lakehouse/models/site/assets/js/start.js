@@ -57,7 +57,7 @@ function tableList(caption, own) {
 
 // The first sentence; of a long one its beginning.
 function firstSentence(text) {
-  const [first] = text.trim().split(/\n|(?<=[.!?]) +(?=\p{Lu})/u);
+  const [first] = text.trim().split(/\n|(?<=[.!?]) +(?=[\p{Lu}`])/u);
   return first.length <= 150 ? first : `${first.slice(0, 140).replace(/\s+\S*$/, "")} …`;
 }
 
