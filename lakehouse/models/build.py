@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
-    from lakehouse.models.increment import Increment
+    from lakehouse.models.catchup import Increment
     from lakehouse.models.openlineage import Emitter
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
@@ -259,7 +259,7 @@ class Run:
 
     def _made(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
         """The candidate of a model, made."""
-        from lakehouse.models import function, increment
+        from lakehouse.models import catchup, frames
 
         name = model.name
         if model.kind == "view":
@@ -267,13 +267,13 @@ class Run:
             if self.spark:
                 self.spark.view(name, model)
             return replace(about, status="defined")
-        found = increment.attempt(self, cursor, model) if model.kind == "incremental" else None
-        if isinstance(found, increment.Increment):
+        found = catchup.attempt(self, cursor, model) if model.kind == "incremental" else None
+        if isinstance(found, catchup.Increment):
             self.increments[name] = found
         else:
             about = replace(about, whole=found or "")
             if model.language == "python":
-                self.workspace.candidate(name, lambda to: function.run(cursor, self.root, model, to))
+                self.workspace.candidate(name, lambda to: frames.run(cursor, self.root, model, to))
             elif self.spark:
                 self._by_spark(model)
             else:

@@ -16,7 +16,7 @@ Node = dict[str, Any]  # of DuckDB's syntax tree
 ALIAS = "_lake_d"  # what the driver is called in expressions over its columns
 
 _PLACES = {"query_location", "query_location_length", "qualified_name"}
-_EMPTY = (None, "", [], {}, False)
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 _NO_ORDER = {"type": "ORDER_MODIFIER", "orders": []}
 _LAMBDAS = {
     "apply", "array_apply", "array_filter", "array_reduce", "array_transform", "filter", "list_apply", "list_filter",
@@ -250,7 +250,7 @@ class Reader:
     def _case(self, node: Node) -> Value:
         only(self.text, node, "case_checks", "else_expr", "alias")
         checks = []
-        values = []
+        values: list[Value] = []
         for check in node["case_checks"]:
             both = {name: self.value(check[name]) for name in ("when_expr", "then_expr")}
             values += both.values()
@@ -262,7 +262,8 @@ class Reader:
         only(self.text, node, *fields, "alias", "type_expr", "try_cast")
         if node["class"] == "OPERATOR" and node["type"] not in functions.OPERATORS:
             raise self.text.refuse(node, f"{_called(node)} is not followed")
-        values, parts = [], {}
+        values: list[Value] = []
+        parts: dict[str, Any] = {}
         for name in fields:
             if isinstance(node[name], list):
                 several = [self.value(child) for child in node[name]]
@@ -428,6 +429,19 @@ def column(name: str) -> Traced:
     """A column of the driver."""
     node = {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [ALIAS, name]}
     return Traced(text_of(node), reads=True)
+
+
+def columns_of(value: Traced) -> Iterator[str]:
+    """The columns of the driver that an expression reads."""
+    nodes = [_tree(value)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, list):
+            nodes += node
+        elif isinstance(node, dict):
+            if node.get("class") == "COLUMN_REF":
+                yield node["column_names"][1]
+            nodes += node.values()
 
 
 def _plain(node: Any) -> Any:

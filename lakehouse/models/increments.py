@@ -25,6 +25,7 @@ from lakehouse.models.expressions import (
     Traced,
     Value,
     column,
+    columns_of,
     only,
 )
 from lakehouse.models.model import SOURCE
@@ -46,10 +47,12 @@ class Increment:
         groups: `(key column, SQL expression)`: rows of the result with some values there depend only on rows of the driver
             for which the expressions have these values. The expressions call the driver `_lake_d`. Empty
             where each new row of the driver only adds rows.
+        reads: The columns of the driver that the expressions read.
     """
 
     driver: str
     groups: tuple[tuple[str, str], ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 def analyse(
@@ -92,16 +95,20 @@ def analyse(
             for step in found.narrowings:
                 raise step.text.refuse(step.node, f"{step.what}, and without a key rows are only added", f"Give the model a key, or {_TABLE}.")  # fmt: skip
             return Increment(driver=driver)
-        groups = []
+        groups: list[tuple[str, str]] = []
+        reads: dict[str, None] = {}
         reasons: list[tuple[int, NotIncremental]] = []
         for name in key:
             try:
-                groups.append((name, analysis.sql(_traced(found, name, text))))
+                value = _traced(found, name, text)
             except _Refused as refused:
                 reasons.append((refused.rank, refused.reason))
+                continue
+            groups.append((name, analysis.sql(value)))
+            reads |= dict.fromkeys(columns_of(value))
         if not groups:
             raise max(reasons, key=lambda reason: reason[0])[1]
-        return Increment(driver=driver, groups=tuple(groups))
+        return Increment(driver=driver, groups=tuple(groups), reads=tuple(reads))
 
 
 def refusal(name: str, reasons: Mapping[str, NotIncremental]) -> NotIncremental:

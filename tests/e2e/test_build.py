@@ -181,6 +181,7 @@ def test_what_fails_a_test_is_not_published_and_neither_is_what_reads_it(
     assert run("build", cwd=project).code == 3
     put(kinds=FILES["kinds.sql"])
     run("build", cwd=project).ok()
+    run("test", cwd=project).ok()
     assert run("test", "--failures", "--json", cwd=project).ok().json == []
 
 
@@ -206,7 +207,7 @@ def test_a_test_of_its_own_refuses_all_that_it_reads(lake: Lake, put: Callable[.
     ("files", "code", "words"),
     [
         ({"a": "select * from b", "b": "select * from a"}, 2, ["a -> b -> a"]),
-        ({"a": "select *\nfrom shop.product"}, 2, ["models/a.sql:2", "shop.products"]),
+        ({"a": "select *\nfrom shop.product"}, 2, ["models/a.sql:2", "`products`"]),
         ({"a": "select *\nfrom {{ ref('products') }}"}, 2, ["models/a.sql:2"]),
         ({"a": "-- kind: tabel\nselect 1 as x"}, 2, ["models/a.sql:1", "table"]),
         ({"a": "select 1 as x; select 2 as y"}, 2, ["models/a.sql"]),
