@@ -173,7 +173,11 @@ def test_search_is_a_matter_of_keys(site: str, opened: Callable[..., Page]) -> N
     page.keyboard.press("Enter")
     expect(page.locator("tr.meant")).to_contain_text("price")
     page.keyboard.press("/")
-    page.keyboard.type("pr")
+    page.keyboard.type("shop.products")  # not its columns, but one that is asked for with it
+    assert [text.split("\n")[0] for text in options.all_inner_texts()] == ["shop.products"]
+    page.keyboard.type(" late")
+    assert [text.split("\n")[0] for text in options.all_inner_texts()] == ["late"]
+    field.fill("pr")
     chosen = options.nth(1).get_attribute("id")
     page.keyboard.press("ArrowDown")
     assert field.get_attribute("aria-activedescendant") == chosen
@@ -342,6 +346,9 @@ def test_a_phone_need_not_scroll_sideways(site: str, opened: Callable[..., Page]
         tree.get_by_role("link", name="products").click()
         expect(page.locator("main h1")).to_have_text("shop.products")
         expect(tree).to_be_hidden()
+    page.get_by_role("button", name="Tables").click()
+    tree.get_by_role("link", name="The shop's lake").click()
+    expect(page.locator("main h1")).to_have_text("The shop's lake")
 
 
 def test_landmarks_and_names_are_there(site: str, opened: Callable[..., Page]) -> None:
