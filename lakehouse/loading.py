@@ -153,7 +153,9 @@ class Load:
                 self.commit = known
                 return known
             if self.after is not None and log.head != self.after:
-                msg = f"{self.source}: somebody else published load {log.head} meanwhile; nothing was published"
+                msg = (
+                    f"{self.source}: somebody else published load {log.head} meanwhile; nothing was published"
+                )
                 raise ContentionError(msg, hint="Run it again.")
             try:
                 commit = self._next(log)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _WRITER = 1  # of what is written: a file that another version wrote has another name
 _MODELS = "models"
+_MOST_PARTS, _MOST_ROWS = 256, 500_000  # that are written anew as one file, unless one part has more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +181,8 @@ class _State:
             else:
                 anew.setdefault(repr(part.columns), []).append(part)
         for parts in anew.values():
-            yield self._rewritten(parts)
+            for chunk in _chunks(parts):
+                yield self._rewritten(chunk)
 
     def _inside(self, part: "File") -> bool:
         """Whether all its rows are of loads that count."""
@@ -192,8 +194,11 @@ class _State:
         from lakehouse.duck.sql import duck_type
 
         have = {column.name: column.type for column in part.columns}
-        kinds = ((have.get(column.name, "null"), column.type) for column in self.wanted)
-        return all(kind == "null" or duck_type(kind) == duck_type(want) for kind, want in kinds)
+        for column, wanted in zip(self.columns, self.wanted, strict=True):
+            kinds = [have.get(column.name, "null"), column.type, wanted.type]
+            if kinds[0] != "null" and len(set(map(duck_type, kinds))) > 1:
+                return False
+        return True
 
     def _adds_up(self) -> bool:
         """Whether the state is all rows that were stored: no key, or no row that was changed or went."""
@@ -281,6 +286,18 @@ class _State:
             named = [(f"the log of {self.log.source}", part) for part in self.parts]
             what = f"{self.log.source}.{self.table.name}"
             raise first_damage(self.lake.store, named) or unreadable(error, what) from error
+
+
+def _chunks(parts: "Sequence[File]") -> "Iterator[Sequence[File]]":
+    """Parts that become one file: all but the last stay the same when more come, and are written once."""
+    chunk: list[File] = []
+    for part in parts:
+        chunk.append(part)
+        if len(chunk) == _MOST_PARTS or sum(one.rows for one in chunk) >= _MOST_ROWS:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _typed(kind: Type) -> Type:

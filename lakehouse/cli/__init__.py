@@ -29,6 +29,7 @@ COMMANDS = {
     "prune": ("keeping", "Delete the small files that verified packs stand for."),
     "expire": ("keeping", "Let old states go, by an explicit policy."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),
+    "docs": ("docs", "Make a catalogue of the lake and its models: one page, no server."),
     "doctor": ("upkeep", "Say what is installed, what is reachable, and what to do."),
 }
 

@@ -6,22 +6,42 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import many, open_lake, print_json, project
+from lakehouse.cli.context import many, open_lake, print_json, print_table, project
 
 if TYPE_CHECKING:
+    from lakehouse.lake import Lake
     from lakehouse.models.build import Built, Outcome
 
-_MARKS = {"built": "green", "defined": "green", "described": "green", "failed": "red", "refused": "red", "skipped": "yellow"}
+_SHOWN = 20  # rows of each failing test
+_MARKS = {
+    "built": "green",
+    "defined": "green",
+    "described": "green",
+    "failed": "red",
+    "refused": "red",
+    "skipped": "yellow",
+}
 
 
 @click.command("build")
 @click.argument("models", nargs=-1)
-@click.option("--select", "-s", multiple=True, metavar="MODEL", help="Only these: name, +name (and what it reads), name+ (and what reads it), with * too.")
+@click.option(
+    "--select",
+    "-s",
+    multiple=True,
+    metavar="MODEL",
+    help="Only these: name, +name (and what it reads), name+ (and what reads it), with * too.",
+)
 @click.option("--exclude", multiple=True, metavar="MODEL", help="Not these.")
 @click.option("--as-of", metavar="WHEN", help="Read everything as of this moment.")
 @click.option("--full", is_flag=True, help="Compute the whole of each, out of date or not.")
 @click.option("--engine", type=click.Choice(["duckdb", "spark"]), default="duckdb", show_default=True)
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write Parquet files there instead of publishing.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write Parquet files there instead of publishing.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what is out of date, and why; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @lake_option
@@ -73,7 +93,9 @@ def build_command(
 
 @click.command("test")
 @click.argument("models", nargs=-1)
-@click.option("--select", "-s", multiple=True, metavar="MODEL", help="Only these; as `lakehouse build` takes it.")
+@click.option(
+    "--select", "-s", multiple=True, metavar="MODEL", help="Only these; as `lakehouse build` takes it."
+)
 @click.option("--as-of", metavar="WHEN", help="As they were at this moment.")
 @click.option("--failures", is_flag=True, help="Show the rows that the last build refused.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -109,6 +131,25 @@ def test_command(
         ctx.exit(exit_code(built))
 
 
+def _show_failures(lake: "Lake", models: tuple[str, ...], *, as_json: bool) -> None:
+    from lakehouse.models.failures import kept_failures, read_failures
+
+    found = [kept for name in models or (None,) for kept in kept_failures(lake, name)]
+    if as_json:
+        fields = ("model", "test", "severity", "failures", "statement", "place", "path")
+        print_json([
+            {name: getattr(kept, name) for name in fields} | {"rows": read_failures(lake, kept).to_pylist()}
+            for kept in found
+        ])  # fmt: skip
+        return
+    for kept in found:
+        click.echo(f"{kept.model}: {kept.test}: {many(kept.failures, 'row')}, in {kept.path}")
+        rows = read_failures(lake, kept).slice(0, _SHOWN)
+        print_table(rows.column_names, [tuple(row.values()) for row in rows.to_pylist()])
+    if not found:
+        click.echo("no rows are kept: the last tests found none")
+
+
 def exit_code(built: "Built") -> int:
     """3 where a test refused something; else that of the first error."""
     if any(outcome.status == "refused" for outcome in built.bad):
@@ -138,7 +179,9 @@ def _tell(built: "Built", output: Path | None) -> None:
     elif not told:
         click.echo(f"{_all_of(len(built.outcomes))} up to date")
     if built.bad:
-        click.echo(f"{many(len(built.bad), 'model')} not published; readers keep the version of before", err=True)
+        click.echo(
+            f"{many(len(built.bad), 'model')} not published; readers keep the version of before", err=True
+        )
 
 
 def _all_of(n: int) -> str:
@@ -155,7 +198,11 @@ def _about(built: "Built", outcome: "Outcome") -> str:
     change = built.commit.tables.get(outcome.name) if built.commit and outcome.status == "built" else None
     if change is not None:
         n = change.counts
-        signs = ("+", n.get("appeared", 0) + n.get("appended", 0)), ("~", n.get("changed", 0)), ("-", n.get("disappeared", 0))
+        signs = (
+            ("+", n.get("appeared", 0) + n.get("appended", 0)),
+            ("~", n.get("changed", 0)),
+            ("-", n.get("disappeared", 0)),
+        )
         said = " ".join(f"{sign}{count:,}" for sign, count in signs if count) or "same rows"
         if not any(count for _, count in signs) and (change.parts or change.base):
             said = "new rows"
@@ -171,7 +218,9 @@ def _tell_tests(outcome: "Outcome", *, passed: bool) -> None:
             continue
         fails = test.severity == "error"
         word = click.style("FAIL" if fails else "warn", fg="red" if fails else "yellow")
-        click.echo(f"{word}  {outcome.name}: {test.test}: {many(test.failures, 'row')}", err=fails and not passed)
+        click.echo(
+            f"{word}  {outcome.name}: {test.test}: {many(test.failures, 'row')}", err=fails and not passed
+        )
         if fails and not passed:
             click.echo(f"      look at them: lakehouse test --failures {outcome.name}", err=True)
 

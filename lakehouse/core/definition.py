@@ -82,6 +82,7 @@ class Definition:
         fingerprint: What tells whether it is out of date.
         inputs: What was read of each table, by `source.table`.
         lineage: By column, the columns `source.table.column` that it comes from.
+        built: The commit that last stored its rows; 0 for a view.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Definition:
     fingerprint: str = ""
     inputs: Mapping[str, Input] = field(default_factory=dict)
     lineage: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    built: int = 0
 
     @property
     def is_view(self) -> bool:
@@ -138,6 +140,7 @@ class Definition:
             "fingerprint": self.fingerprint,
             "inputs": {name: {"seq": i.seq, "digest": i.digest} for name, i in self.inputs.items()},
             "lineage": {column: list(behind) for column, behind in self.lineage.items()},
+            "built": self.built,
         }
         return {name: value for name, value in record.items() if value}
 
@@ -216,7 +219,7 @@ def changed(before: Mapping[str, Definition], after: Mapping[str, Definition]) -
 
 def _said(definition: Definition) -> JSON:
     """What a definition says, apart from what a build found."""
-    found = ("inputs", "fingerprint", "columns", "lineage", "line")
+    found = ("inputs", "fingerprint", "columns", "lineage", "line", "built")
     return {name: value for name, value in definition.to_json().items() if name not in found}
 
 
@@ -249,6 +252,7 @@ def _definition(name: str, record: JSON) -> Definition:
             for table, read in record.get("inputs", {}).items()
         },
         lineage={str(column): _texts(behind) for column, behind in record.get("lineage", {}).items()},
+        built=int(record.get("built", 0)),
     )
 
 

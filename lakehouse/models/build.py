@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
-    from lakehouse.models.increment import Increment
+    from lakehouse.models.catchup import Increment
     from lakehouse.models.openlineage import Emitter
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
@@ -188,7 +188,6 @@ class Run:
         self.increments: dict[str, Increment] = {}
         self.columns: dict[str, tuple[tuple[str, str], ...]] = {}
         self._outcomes: dict[str, Outcome] = {}
-        self._down = graph.readers(list(plan.models.values()))
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -197,8 +196,8 @@ class Run:
 
     def all(self) -> None:
         """Build what is chosen, each model after what it reads, several at once where they can; then the tests of all."""
-        models, chosen = self.plan.models, set(self.plan.chosen)
-        reads = {n: {r.table for r in models[n].references if r.source == SOURCE} & chosen for n in chosen}
+        chosen = set(self.plan.chosen)
+        reads = {name: chosen.intersection(self.plan.reads[name]) for name in chosen}
         sorter = TopologicalSorter(reads)
         sorter.prepare()
         running: dict[Future[Outcome], str] = {}
@@ -215,8 +214,12 @@ class Run:
     def _one(self, name: str) -> Outcome:
         """Build one model, if it is out of date and what it reads is there."""
         model = self.plan.models[name]
-        about = Outcome(name=name, kind=model.kind, status="described", reasons=("its words or tests changed",))
-        missing = next((r.table for r in model.references if r.source == SOURCE and not self._is_good(r.table)), None)
+        about = Outcome(
+            name=name, kind=model.kind, status="described", reasons=("its words or tests changed",)
+        )
+        missing = next(
+            (r.table for r in model.references if r.source == SOURCE and not self._is_good(r.table)), None
+        )
         if missing is not None:
             return replace(about, status="skipped", reasons=(), error=self._missing(name, missing))
         cursor = self.workspace.cursor()
@@ -231,7 +234,8 @@ class Run:
                     return kept(self.plan, name)
                 self.workspace.provide(model.references)
                 if reasons:
-                    about = self._made(cursor, model, replace(about, reasons=tuple(reasons)))
+                    about = replace(about, reasons=tuple(reasons))
+                    about = self._made(cursor, model, about)
                 else:
                     self.workspace.provide_model(name)
                 self.columns[name] = self.workspace.columns(cursor, name)
@@ -255,7 +259,7 @@ class Run:
 
     def _made(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
         """The candidate of a model, made."""
-        from lakehouse.models import increment, python
+        from lakehouse.models import catchup, frames
 
         name = model.name
         if model.kind == "view":
@@ -263,18 +267,19 @@ class Run:
             if self.spark:
                 self.spark.view(name, model)
             return replace(about, status="defined")
-        found = increment.attempt(self, cursor, model) if model.kind == "incremental" else None
-        if isinstance(found, increment.Increment):
+        found = catchup.attempt(self, cursor, model) if model.kind == "incremental" else None
+        if isinstance(found, catchup.Increment):
             self.increments[name] = found
         else:
             about = replace(about, whole=found or "")
             if model.language == "python":
-                self.workspace.candidate(name, lambda to: python.run(cursor, self.root, model, to))
+                self.workspace.candidate(name, lambda to: frames.run(cursor, self.root, model, to))
             elif self.spark:
                 self._by_spark(model)
             else:
                 self.workspace.candidate(name, lambda to: cursor.execute(f"CREATE TABLE {to} AS {model.sql}"))
-        if not self._down[name] or self.workspace.differs(cursor, name):
+        self.workspace.check(cursor, model)
+        if not graph.downstream([name], self.plan.reads) or self.workspace.differs(cursor, name):
             self.changed.add(name)
         return replace(about, status="built", increment=name in self.increments)
 
@@ -305,7 +310,9 @@ class Run:
             cursor = self.workspace.cursor()
             try:
                 self.workspace.provide(file.references)
-                found = audit.run(cursor, touched[-1].name, file.test, now=None, path=file.path)
+                found = audit.run(
+                    cursor, touched[-1].name, file.test, now=None, path=file.test.arguments["path"]
+                )
             except LakehouseError as error:
                 for outcome in touched:
                     self._outcomes[outcome.name] = replace(outcome, status="failed", error=error)
@@ -322,7 +329,7 @@ class Run:
     def _without_readers(self, names: set[str]) -> None:
         """Take back what was made from models that turned out bad."""
         for name, outcome in list(self._outcomes.items()):
-            bad = graph.upstream(self.plan.models, name) & names
+            bad = graph.upstream([name], self.plan.reads) & names
             if bad and outcome.good and outcome.status != "kept":
                 error = self._missing(name, min(bad))
                 self._outcomes[name] = replace(outcome, status="skipped", error=error)

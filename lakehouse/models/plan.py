@@ -3,6 +3,7 @@
 A build without work reads files and logs only: no SQL is parsed and no database is opened.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,24 @@ _VERSION = 1  # of fingerprints: what models yield changed with this program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TestFile:
+    """A test that is a file of its own.
+
+    Attributes:
+        test: The test.
+        references: What it reads.
+    """
+
+    test: Test
+    references: tuple[Reference, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it reads."""
+        return tuple(dict.fromkeys(r.table for r in self.references if r.source == SOURCE))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is there, what is to be, and what that takes.
 
@@ -41,6 +60,11 @@ class Plan:
     tests: tuple[TestFile, ...] = ()
     full: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """The models that each model reads."""
+        return graph.reads(self.models.values())
 
     def behind(self, name: str) -> Iterator[Reference]:
         """The stored tables that a model's result is made from, through the views that it reads."""
@@ -64,7 +88,9 @@ class Plan:
             and self.models[reference.table].kind == "view"
         )
 
-    def reasons(self, lake: "Lake", name: str, positions: Mapping[str, int], now: Collection[str]) -> list[str]:
+    def reasons(
+        self, lake: "Lake", name: str, positions: Mapping[str, int], now: Collection[str]
+    ) -> list[str]:
         """Why a model is out of date; nothing if it is not.
 
         Args:
@@ -112,7 +138,9 @@ class Plan:
             grain=model.grain,
             description=model.description,
             about=model.columns,
-            tests=tuple({"kind": t.kind, "arguments": dict(t.arguments), "severity": t.severity} for t in tests),
+            tests=tuple(
+                {"kind": t.kind, "arguments": dict(t.arguments), "severity": t.severity} for t in tests
+            ),
             digest=model.digest,
         )
 
@@ -122,8 +150,8 @@ class Plan:
 
     def apart(self) -> "Plan":
         """The plan of a build that takes nothing over: all that the chosen read is computed as well."""
-        behind = {name for one in self.chosen for name in (one, *graph.upstream(self.models, one))}
-        return replace(self, before={}, removed=(), chosen=[name for name in self.models if name in behind])
+        wanted = {*self.chosen, *graph.upstream(self.chosen, self.reads)}
+        return replace(self, before={}, removed=(), chosen=[name for name in self.models if name in wanted])
 
 
 def read(
@@ -151,12 +179,12 @@ def read(
         return [f"{source}.{table}" for source in sources for table in lake.log(source).tables]
 
     models = {model.name: model for model in (_model(file, before, names, tables) for file in files)}
-    models = {model.name: model for model in graph.order(list(models.values()))}
-    chosen = graph.select(list(models.values()), select, exclude)
+    ordered = graph.order(models.values())
+    models = {model.name: model for model in ordered}
     plan = Plan(
         models=models,
         before=before,
-        chosen=chosen,
+        chosen=[model.name for model in graph.select(ordered, select, exclude=exclude)],
         removed=() if select or exclude else tuple(sorted(set(before) - set(models))),
         tests=tuple(_tests(root, before, names, tables)),
         full=full,
@@ -244,22 +272,34 @@ def _model(
 
 
 def _tests(
-    root: Path, before: Mapping[str, Definition], names: Collection[str], tables: Callable[[], Collection[str]]
-) -> Iterator[tuple[Test, tuple[str, ...]]]:
-    """The tests that are files of their own, with the models that each reads."""
-    known: dict[tuple[str, str], tuple[Test, tuple[str, ...]]] = {}
-    for name, definition in before.items():
-        for test in definition.tests:
-            if test["kind"] == "sql":
-                about = test["arguments"]
-                said = Test(kind="sql", arguments=about, severity=test.get("severity", "error"))
-                reads = known.get((about["path"], about["digest"]), (said, ()))[1]
-                known[about["path"], about["digest"]] = said, (*reads, name)
+    root: Path,
+    before: Mapping[str, Definition],
+    names: Collection[str],
+    tables: Callable[[], Collection[str]],
+) -> Iterator[TestFile]:
+    """The tests that are files of their own; of one that is as it was, what was understood then."""
+    known = {
+        (test["arguments"].get("path"), test["arguments"].get("digest")): test
+        for definition in before.values()
+        for test in definition.tests
+        if test["kind"] == "sql"
+    }
     for file in test_files(root):
-        found = known.get((file.path, file.digest))
-        if found is None or not set(found[1]) <= set(names):
-            found = parse_test(file, models=names, tables=tables)
-        yield found
+        said = known.get((file.path, file.digest))
+        if said is not None:
+            found = TestFile(
+                test=Test(kind="sql", arguments=said["arguments"], severity=said["severity"]),
+                references=tuple(
+                    Reference(source=s, table=t, form=f) for s, t, f in said["arguments"]["reads"]
+                ),
+            )
+            if set(found.models) <= set(names):
+                yield found
+                continue
+        test, references = parse_test(file, models=names, tables=tables)
+        reads = [[r.source, r.table, r.form] for r in references]
+        arguments = {**test.arguments, "digest": file.digest, "reads": reads}
+        yield TestFile(test=replace(test, arguments=arguments), references=references)
 
 
 def _fingerprints(plan: Plan) -> dict[str, str]:

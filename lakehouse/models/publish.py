@@ -10,7 +10,7 @@ from lakehouse.core.commit import Commit
 from lakehouse.core.definition import ABOUT, Definition, Input, to_json
 from lakehouse.core.gates import OPEN
 from lakehouse.core.moments import render
-from lakehouse.errors import ModelError, SchemaError, UserError
+from lakehouse.errors import UserError
 from lakehouse.models import graph
 from lakehouse.models.model import SOURCE, Model
 from lakehouse.models.plan import about
@@ -47,7 +47,9 @@ def publish(run: "Run", log: "Log") -> Commit | None:
     finally:
         cursor.close()
     kept = {name: d for name, d in run.plan.before.items() if name not in run.plan.removed}
-    made = {name: _definition(run, log, name, built=outcome.status == "built") for name, outcome in new.items()}
+    made = {
+        name: _definition(run, log, name, built=outcome.status == "built") for name, outcome in new.items()
+    }
     load.pipeline = to_json((kept | made).values())
     return load.publish()
 
@@ -55,11 +57,12 @@ def publish(run: "Run", log: "Log") -> Commit | None:
 def newest_load(run: "Run", names: Collection[str]) -> datetime | None:
     """When the newest load that models read took effect; None where they read none."""
     models = run.plan.models
-    behind = {name for one in names for name in (one, *graph.upstream(models, one))}
+    behind = {*names, *graph.upstream(names, run.plan.reads)}
     read = {r.source for name in behind for r in models[name].references} - {ABOUT, SOURCE}
     ends = {source: run.workspace.positions.get(source, 0) for source in read}
     return max(
-        (run.lake.log(source).commits[seq - 1].effective_at for source, seq in ends.items() if seq), default=None
+        (run.lake.log(source).commits[seq - 1].effective_at for source, seq in ends.items() if seq),
+        default=None,
     )
 
 
@@ -105,22 +108,14 @@ def write_files(run: "Run", folder: Path, names: Collection[str]) -> None:
 def _write(run: "Run", cursor: "duckdb.DuckDBPyConnection", load: "Load", model: Model) -> None:
     """Add a model's rows to the load."""
     name, increment = model.name, run.increments.get(model.name)
-    try:
-        if increment is None:
-            rows = run.workspace.rows(cursor, f"SELECT * FROM {relation(name)}")
-            load.write(name, rows, disposition="replace", primary_key=model.key)
-        elif not model.key:
-            load.write(name, run.workspace.rows(cursor, increment.rows), disposition="append")
-        else:
-            load.write(
-                name,
-                run.workspace.rows(cursor, increment.rows),
-                disposition="merge",
-                primary_key=model.key,
-                deletes=run.workspace.rows(cursor, increment.deletes),
-            )
-    except SchemaError as error:
-        raise ModelError(f"{model.path}: {error.message}", hint=error.hint) from error
+    if increment is None:
+        rows = run.workspace.rows(cursor, f"SELECT * FROM {relation(name)}")
+        load.write(name, rows, disposition="replace", primary_key=model.key)
+    elif not model.key:
+        load.write(name, run.workspace.rows(cursor, increment.rows), disposition="append")
+    else:
+        rows, deletes = (run.workspace.rows(cursor, sql) for sql in (increment.rows, increment.deletes))
+        load.write(name, rows, disposition="merge", primary_key=model.key, deletes=deletes)
 
 
 def _definition(run: "Run", log: "Log", name: str, *, built: bool) -> Definition:

@@ -1,82 +1,86 @@
-"""Models that are Python functions: loaded by path, given Polars frames, asked for one."""
+"""A Python model as it stands in its file: read with `ast`, never run here."""
 
-import importlib.util
-import sys
-import traceback
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import ast
+import textwrap
 
-from lakehouse.duck.names import quote
-from lakehouse.errors import ModelError
-
-if TYPE_CHECKING:
-    import duckdb
-
-    from lakehouse.models.model import Model
+from lakehouse.models.header import OF_PYTHON, Header, read_header
+from lakehouse.models.place import Place, meant
 
 
-def run(cursor: "duckdb.DuckDBPyConnection", root: Path, model: "Model", to: str) -> None:
-    """Call a model's function with what it reads, and keep what it returns.
+def read_python(text: str, *, name: str, path: str) -> tuple[Header, tuple[str, ...]]:
+    """The header of a Python model, and the parameters of its function.
 
     Args:
-        cursor: A connection to the workspace, which has what the model reads.
-        root: The project's folder.
-        model: The model.
-        to: Name of the table to make.
+        text: The file.
+        name: What the function is called.
+        path: The file, for errors.
 
     Raises:
-        ModelError: The function raised, or returned something that is no frame.
+        UserError: It is no Python, has no such function, or `inputs` does not say what its parameters are.
     """
-    import polars as pl
-
-    function = getattr(_load(root, model), model.name)
-    lazy = {name for name, kind in function.__annotations__.items() if "LazyFrame" in str(kind)}
-    frames: dict[str, Any] = {}
-    for name, reference in zip(model.parameters, model.references, strict=True):
-        suffix = f"_{reference.form}" if reference.form else ""
-        table = f"{quote(reference.source)}.{quote(reference.table + suffix)}"
-        frame = cursor.sql(f"SELECT * FROM {table}").pl()
-        frames[name] = frame.lazy() if name in lazy else frame
-    try:
-        result = function(**frames)
-        if isinstance(result, pl.LazyFrame):
-            result = result.collect()
-    except Exception as error:  # it is the user's code
-        raise _failed(root, model, error) from error
-    if not isinstance(result, pl.DataFrame):
-        raise ModelError(
-            f"{model.path}: {model.name}() returned {type(result).__name__}, not a Polars frame",
-            hint="Return one polars.DataFrame or LazyFrame.",
+    tree = _parsed(text, path)
+    header = _docstring(tree, path)
+    if header.kind not in ("", "table"):
+        raise Place(path=path, line=header.lines["kind"]).error(
+            f"`kind` is {header.kind!r}", hint="A Python model is always a table: leave `kind` out."
         )
-    if not result.columns:
-        raise ModelError(f"{model.path}: {model.name}() returned a frame without columns", hint="Return some.")
-    cursor.register("_lake_frame", result.to_arrow())
+    return header, _parameters(tree, header, name, path)
+
+
+def _parsed(text: str, path: str) -> ast.Module:
     try:
-        cursor.execute(f"CREATE TABLE {to} AS SELECT * FROM _lake_frame")
-    finally:
-        cursor.unregister("_lake_frame")
+        return ast.parse(text, filename=path)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        what = getattr(error, "msg", None) or str(error)
+        raise Place(path=path, line=line).error(
+            f"is no Python that can be read: {what}", hint="Mend that line."
+        ) from None
 
 
-def _load(root: Path, model: "Model") -> ModuleType:
-    path = root / model.path
-    spec = importlib.util.spec_from_file_location(f"_lakehouse_model_{model.name}", path)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"{model.path}: is no Python file", hint="Models are .sql or .py files.")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # the folder holds models, nothing else
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # it is the user's code
-        raise _failed(root, model, error) from error
-    finally:
-        sys.dont_write_bytecode = before
-    return module
+def _docstring(tree: ast.Module, path: str) -> Header:
+    first = tree.body[0] if tree.body else None
+    text = ast.get_docstring(tree, clean=False)
+    if text is None or first is None:
+        return Header()
+    before, _, others = text.partition("\n")
+    return read_header(
+        f"{before.strip()}\n{textwrap.dedent(others)}".rstrip(),
+        Place(path=path, line=first.lineno),
+        known=OF_PYTHON,
+    )
 
 
-def _failed(root: Path, model: "Model", error: Exception) -> ModelError:
-    frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(root / model.path)), None)
-    where = f"{model.path}:{line}" if line else model.path
-    return ModelError(f"{where}: {type(error).__name__}: {error}", hint="Nothing of it was published.")
+def _parameters(tree: ast.Module, header: Header, name: str, path: str) -> tuple[str, ...]:
+    """The parameters of the model's function, each of them an input."""
+    place = Place(path=path)
+    functions = {
+        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    function = functions.get(name)
+    if function is None:
+        raise place.error(
+            f"there is no function `{name}`",
+            hint=f"{meant(name, functions)}A Python model is the function that is called like its file.",
+        )
+    place = Place(path=path, line=function.lineno)
+    given = function.args
+    if isinstance(function, ast.AsyncFunctionDef) or given.vararg or given.kwarg or given.posonlyargs:
+        raise place.error(
+            f"`{name}` is async, or takes *, ** or parameters without a name",
+            hint="A Python model is a plain function of the frames that `inputs` names.",
+        )
+    names = [a.arg for a in (*given.args, *given.kwonlyargs)]
+    missing = [each for each in names if each not in header.inputs]
+    if missing:
+        raise place.error(
+            f"`inputs` does not say what the parameter `{missing[0]}` is",
+            hint=f"Write it in the docstring of the file: inputs: {{{missing[0]}: source.table}}",
+        )
+    unused = [each for each in header.inputs if each not in names]
+    if unused:
+        raise Place(path=path, line=header.lines["inputs"]).error(
+            f"`inputs` names `{unused[0]}`, which is no parameter of `{name}`",
+            hint=meant(unused[0], names) or "Add it to the function, or leave it out.",
+        )
+    return tuple(names)

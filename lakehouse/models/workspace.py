@@ -17,7 +17,7 @@ import duckdb
 from lakehouse import tags
 from lakehouse.duck.names import AS_OF, quote
 from lakehouse.duck.session import Session
-from lakehouse.errors import ModelError, NotFoundError, QueryError
+from lakehouse.errors import ModelError, NotFoundError, QueryError, SchemaError
 from lakehouse.models.model import SOURCE, Model, Reference
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Workspace:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection to the workspace for one thread; to be closed."""
-        cursor = self._connection.cursor()
+        with self._lock:
+            cursor = self._connection.cursor()
         self._enter(cursor)
         return cursor
 
@@ -107,25 +108,24 @@ class Workspace:
         model = self._models[name]
         if model.kind != "view":
             self._provide_table(SOURCE, name)
-        elif self._first(f"{SOURCE}.{name}"):
+        elif f"{SOURCE}.{name}" not in self._provided:
             self.provide(model.references)
-            self._connection.execute(f"CREATE OR REPLACE VIEW {relation(name)} AS {model.sql}")
+            self._make(f"{SOURCE}.{name}", f"CREATE VIEW {relation(name)} AS {model.sql}")
 
     def _provide_table(self, source: str, table: str) -> None:
-        if self._first(f"{source}.{table}"):
-            name = f"{quote(source)}.{quote(table)}"
-            self._connection.execute(f"CREATE VIEW {DATABASE}.{name} AS SELECT * FROM lakehouse.{name}")
+        name = f"{quote(source)}.{quote(table)}"
+        made = f"CREATE VIEW {DATABASE}.{name} AS SELECT * FROM lakehouse.{name}"
+        self._make(f"{source}.{table}", made)
 
     def _provide_form(self, reference: Reference) -> None:
-        if not self._first(f"{reference.name}_{reference.form}"):
-            return
         name = f"{quote(reference.source)}.{quote(f'{reference.table}_{reference.form}')}"
         made, there = f"{DATABASE}.{name}", f"lakehouse.{name}"
+        given = "t1, t2" if reference.form == "diff" else "t"
         if reference.form == "history":
-            self._connection.execute(f"CREATE VIEW {made} AS {self._turned(reference, there)}")
+            statement = f"CREATE VIEW {made} AS {self._turned(reference, there)}"
         else:
-            given = "t1, t2" if reference.form == "diff" else "t"
-            self._connection.execute(f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})")
+            statement = f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})"
+        self._make(f"{reference.name}_{reference.form}", statement)
 
     def _turned(self, reference: Reference, there: str) -> str:
         """A row history as it was at the position: what came later is not known."""
@@ -138,11 +138,11 @@ class Workspace:
             f"CASE WHEN {later} THEN NULL ELSE to_load END AS to_load) FROM {there} WHERE from_load <= {seq}"
         )
 
-    def _first(self, name: str) -> bool:
-        if name in self._provided:
-            return False
-        self._provided.add(name)
-        return True
+    def _make(self, name: str, statement: str) -> None:
+        with self._lock:
+            if name not in self._provided:
+                self._connection.execute(statement)
+                self._provided.add(name)
 
     # What models yield.
 
@@ -169,7 +169,9 @@ class Workspace:
             before = cursor.execute(f"DESCRIBE SELECT * FROM {there}").fetchall()
         except duckdb.CatalogException:
             return True
-        if sorted(str(row[0]) for row in before) != sorted(column for column, _ in self.columns(cursor, name)):
+        if sorted(str(row[0]) for row in before) != sorted(
+            column for column, _ in self.columns(cursor, name)
+        ):
             return True
         columns = ", ".join(quote(str(row[0])) for row in before)
         new, old = f"SELECT {columns} FROM {relation(name)}", f"SELECT {columns} FROM {there}"
@@ -189,6 +191,19 @@ class Workspace:
         """Names and DuckDB types of what a model yields."""
         found = cursor.execute(f"DESCRIBE SELECT * FROM {relation(name)}").fetchall()
         return tuple((str(row[0]), str(row[1])) for row in found)
+
+    def check(self, cursor: duckdb.DuckDBPyConnection, model: Model) -> None:
+        """Refuse a candidate with columns of types that a lake does not keep.
+
+        Raises:
+            ModelError: It has one.
+        """
+        from lakehouse.parquet.arrow import normalize
+
+        try:
+            normalize(self.rows(cursor, f"SELECT * FROM {relation(model.name)} LIMIT 0"))
+        except SchemaError as error:
+            raise ModelError(f"{model.path}: {error.message}", hint=error.hint) from error
 
     def rows(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> "pa.Table":
         """A result as a lake keeps it: whole numbers of 128 bits as 64 where all fit, JSON as JSON."""

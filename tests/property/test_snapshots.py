@@ -199,6 +199,13 @@ def test_types_are_those_asked_for(lake: Lake, tmp_path: Path) -> None:
     assert found.written
 
 
+def test_text_is_no_json_text(lake: Lake, tmp_path: Path) -> None:
+    put(lake, [{"a": "x"}], 0)
+    put(lake, [{"a": [1]}], 1)
+    found = snapshot(lake, "s.t", folder=tmp_path / "out", kept_as=lambda k: "string" if k == "json" else k)
+    assert sorted(row["a"] for row in read(found)) == ['"x"', "[1]"]
+
+
 def test_a_pack_of_later_loads_too_is_told_apart_by_its_rows(lake: Lake, tmp_path: Path) -> None:
     for n in range(6):
         put(lake, [{"a": n}] if n in {1, 2} else [], n, disposition="append")
