@@ -7,6 +7,7 @@ import click
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, print_table, size
 from lakehouse.core.moments import render
+from lakehouse.core.types import type_text
 
 _TOLD = 2  # packs of one table that are told one by one
 
@@ -175,15 +176,6 @@ def _columns(table: "TableLog") -> list[dict[str, Any]]:
             found[column.name].setdefault("first_seq", seq)
             found[column.name]["last_seq"] = seq
     return list(found.values())
-
-
-def type_text(kind: Any) -> str:
-    """A type of the format, for people."""
-    if isinstance(kind, str):
-        return kind
-    if "list" in kind:
-        return f"list<{type_text(kind['list'])}>"
-    return f"struct<{', '.join(f'{n}: {type_text(t)}' for n, t in kind['struct'].items())}>"
 
 
 def _short(text: str, most: int = 60) -> str:

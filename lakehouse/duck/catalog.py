@@ -11,21 +11,24 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
 from lakehouse.core.moments import microseconds
 from lakehouse.core.tag import Tag
 from lakehouse.duck.asof import read_tags
 from lakehouse.duck.compacted import Compacted
 from lakehouse.duck.current import COMPACTED, LOG, TAGGED, VIEW, End, ends_of, read_about, read_ends, said_by
+from lakehouse.duck.modelled import definitions_of, describe_models
+from lakehouse.duck.models import Unmade, Views, forget, make
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.trouble import unreadable
-from lakehouse.duck.views import statements, with_compaction
+from lakehouse.duck.views import has_free_history, statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -56,6 +59,12 @@ CREATE TABLE columns (
     source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
 );
 CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
+CREATE TABLE models (
+    name VARCHAR, kind VARCHAR, language VARCHAR, path VARCHAR, sql VARCHAR, description VARCHAR, grain VARCHAR,
+    key VARCHAR[], inputs STRUCT(source VARCHAR, "table" VARCHAR, seq BIGINT)[],
+    columns STRUCT(name VARCHAR, type VARCHAR, description VARCHAR)[], tests BIGINT, fingerprint VARCHAR,
+    built_seq BIGINT, trouble VARCHAR
+);
 """
 
 _INSERTS = {
@@ -66,6 +75,7 @@ _INSERTS = {
 }
 
 _INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
+_DEFINITIONS = "*"  # stands for the definitions of models, where a table's name is expected
 _TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
 
 
@@ -81,16 +91,28 @@ def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
 
 
 def build(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    logs: Mapping[str, Log],
+    said: Mapping[str, str],
+    unread: Collection[str] = (),
 ) -> dict[str, IntegrityError]:
     """Fill an empty database with the catalog of a lake.
+
+    Args:
+        connection: To the database.
+        lake: The lake.
+        logs: The logs that can be read.
+        said: What the catalog says of itself.
+        unread: The sources whose log cannot be read.
 
     Returns:
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
     broken: dict[tuple[str, str], IntegrityError] = {}
     raw: set[tuple[str, str]] = set()
-    while not _built(connection, lake, logs, said, broken, raw):
+    unmade = {source: f"the log of {source} cannot be read" for source in unread}
+    while not _built(connection, lake, logs, said, broken, raw, unmade):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in broken.items()}
 
@@ -102,15 +124,17 @@ def _built(
     said: Mapping[str, str],
     broken: dict[tuple[str, str], IntegrityError],
     raw: set[tuple[str, str]],
+    unmade: dict[str, str],
 ) -> bool:
     """Whether all went well; if not, the next time one more table is read without its compaction.
 
-    Or it is in `broken`, and is left out.
+    Or it is in `broken`, and is left out; or a model is in `unmade`, and its view says why.
     """
     connection.execute("BEGIN")
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
+    views = _views(logs, broken, unmade)
     about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     tags = read_tags(lake.store)[0]
@@ -124,19 +148,37 @@ def _built(
             broken[source, ""] = error
             return False
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
-        for table in log.tables.values():
+        for table in views.tables(log):
             if (source, table.name) in broken:
                 continue
             found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
             try:
-                _define(connection, lake, log, table, found, tags)
+                _define(connection, lake, log, table, found, tags, taken=views.names_in(source))
             except duckdb.Error as error:
                 if found is None:
                     broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
                 raw.add((source, table.name))
                 return False
+    try:
+        describe_models(connection, views, make(connection, views))
+    except Unmade as error:
+        unmade[f"{MODELS}.{error.name}"] = error.reason
+        return False
     connection.execute("COMMIT")
     return True
+
+
+def _views(
+    logs: Mapping[str, Log], broken: dict[tuple[str, str], IntegrityError], unmade: Mapping[str, str]
+) -> Views:
+    """The models that are views; none, and an error in `broken`, where their definitions are nonsense."""
+    try:
+        definitions = definitions_of(logs)
+    except IntegrityError as error:
+        broken[MODELS, _DEFINITIONS] = error
+        definitions = {}
+    lost = {".".join(filter(None, name)): error.message for name, error in broken.items()}
+    return Views(definitions=definitions, logs=logs, lost=lost | dict(unmade))
 
 
 def _define(
@@ -148,16 +190,18 @@ def _define(
     tags: Mapping[str, Tag],
     *,
     before: str = "",
+    taken: Collection[str] = (),
 ) -> None:
     """Make a table's views and macros, unless their SQL is what it was, as its digest says."""
-    made = statements(log, table, compacted, locate=lake.locate, tags=tags)
+    made = statements(log, table, compacted, locate=lake.locate, tags=tags, taken=taken)
     wanted = [_again(statement) for statement in made]
     digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     if digest == before:
         return
     history = f"{table.name}_history"  # which a table has no more once its key changed
-    if before and history.lower() not in {name.lower() for name in log.tables}:
+    if before and has_free_history(log, table.name, taken):
         connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
+        connection.execute(f"DROP MACRO TABLE IF EXISTS {quote(log.source)}.{quote(f'{history}_at')}")
     for statement in wanted:
         connection.execute(statement)
     name = f"{VIEW}{log.source}.{table.name}"
@@ -193,7 +237,7 @@ def write_file(path: Path, lake: "Lake", *, anew: bool = False) -> dict[str, Int
         if anew or not _brought_up_to_date(path, temporary, lake, logs, said):
             _forget(temporary)
             with _filling(temporary) as connection:
-                broken |= build(connection, lake, logs, said)
+                broken |= build(connection, lake, logs, said, unread=broken)
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
         Path(f"{path}.wal").unlink(missing_ok=True)
         os.replace(temporary, path)
@@ -245,13 +289,17 @@ def _brought_up_to_date(
             tags = read_tags(lake.store)[0]
             connection.execute("DELETE FROM tags")
             _insert_tags(connection, tags.values())
+            views = Views(definitions=definitions_of(logs), logs=logs)
+            forget(connection, views)
             for source, log in logs.items():
-                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags)
+                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags, views)
+            known = ends[MODELS][0] if MODELS in ends else 0
+            describe_models(connection, views, make(connection, views), known)
             connection.execute(f"DELETE FROM about WHERE NOT starts_with(name, {literal(VIEW)})")
             connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
             _check_sum(connection, logs)
             connection.execute("COMMIT")
-    except (duckdb.Error, OSError, IntegrityError, ValueError, TypeError, IndexError):
+    except (duckdb.Error, OSError, IntegrityError, ValueError, TypeError, IndexError, Unmade):
         return False
     return True
 
@@ -277,7 +325,12 @@ def _begins(log: Log, end: End) -> bool:
 
 
 def _add(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int, tags: Mapping[str, Tag]
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    log: Log,
+    known: int,
+    tags: Mapping[str, Tag],
+    views: Views,
 ) -> None:
     """Add to a catalog what a log says beyond a commit. Raises ValueError if it changes what was said before."""
     if log.expired_by > known:
@@ -285,11 +338,12 @@ def _add(
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(log.source)}")
     _describe(connection, log, known)
     begin = f"{VIEW}{log.source}."
-    views = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
-    before = dict(connection.execute(views, [len(begin) + 1, begin]).fetchall())
-    for table in log.tables.values():
+    digests = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
+    before = dict(connection.execute(digests, [len(begin) + 1, begin]).fetchall())
+    taken = views.names_in(log.source)
+    for table in views.tables(log):
         found = with_compaction(lake, log, table.name)
-        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""))
+        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""), taken=taken)
 
 
 def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -> None:
