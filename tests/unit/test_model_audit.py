@@ -64,7 +64,7 @@ CASES = [
     ("relationships", {"column": "sku", "to": "shop.products.sku"}, 1),
     ("relationships", {"column": "sku", "to": "models.seen.sku"}, 0),
     ("relationships", {"column": "sku", "to": "seen.sku"}, 0),
-    ("relationships", {"column": "n", "to": "seen.price"}, 1),
+    ("relationships", {"column": "n", "to": "seen.price"}, 5),
     ("range", {"column": "price", "min": 0}, 1),
     ("range", {"column": "price", "min": -1, "max": 9.0}, 0),
     ("range", {"column": "price", "max": 2}, 2),
