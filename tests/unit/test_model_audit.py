@@ -225,6 +225,13 @@ def test_failing_rows_are_kept_until_the_test_passes(build: duckdb.DuckDBPyConne
     assert lake.sources() == []
 
 
+def test_kept_rows_are_asked_like_any_file_wherever_the_lake_is(build: duckdb.DuckDBPyConnection) -> None:
+    lake = Lake.create(MemoryStore())
+    keep_failures(lake, "daily", failing(build))
+    (first, _) = kept_failures(lake)
+    assert lake.query(f"select count(*), min(sku) from '{first.path}'").fetchall() == [(4, "a")]
+
+
 def test_files_of_many_tests_come_in_their_order(build: duckdb.DuckDBPyConnection) -> None:
     lake = Lake.create(MemoryStore())
     bad = held(build, "unique", columns=["sku"])
