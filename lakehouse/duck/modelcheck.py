@@ -19,6 +19,7 @@ _PURE = {
     (name,)
     for name in (
         "range", "generate_series", "generate_subscripts", "unnest", "repeat", "repeat_row", "json_each", "json_tree",
+        "summary", "icu_calendar_names", "pg_timezone_names",
     )
 }  # fmt: skip
 
