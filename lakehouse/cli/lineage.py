@@ -11,7 +11,7 @@ from lakehouse.cli.context import open_lake, print_json
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from lakehouse.models.lineage import Column, Edge, Graph
+    from lakehouse.models.lineage import Column, Edge, Graph, Position
 
 FORMATS = ("text", "json", "mermaid")
 
@@ -41,7 +41,9 @@ def lineage_command(
     if format_ == "json":
         print_json(lineage.to_json(part))
     elif format_ == "mermaid":
-        click.echo(lineage.to_mermaid(part, columns=columns or column is not None), nl=False)
+        from lakehouse.models.mermaid import to_mermaid
+
+        click.echo(to_mermaid(part, columns=columns or column is not None), nl=False)
     elif columns or column:
         for line in _column_lines(part, table, column, up=up, down=down):
             click.echo(line)
@@ -83,23 +85,24 @@ def _tree(found: "Graph", root: str, *, up: bool) -> "Tree":
     from rich.text import Text
     from rich.tree import Tree
 
-    title = Text(_named(found, root))
-    if not up:
-        title.append(", read by")
-    tree, seen = Tree(title), {root}
+    title = _named(found, root) + ("" if up else ", read by")
+    tree = Tree(Text(title + (f", load {built:,}" if up and (built := found.nodes[root].built) else "")))
+    seen: set[tuple[str, str]] = set()
 
-    def grow(at: "Tree", name: str) -> None:
+    def grow(at: "Tree", name: str, stored: str) -> None:
+        """Add what is beside a table; `stored` is the nearest one above that is no view."""
         for edge in found.upstream(name) if up else found.downstream(name):
             there = edge.upstream if up else edge.downstream
-            again = there in seen and bool(found.upstream(there) if up else found.downstream(there))
-            line = at.add(
-                Text(_named(found, there) + _read_at(found, edge) + (", as above" if again else ""))
-            )
+            is_view = found.nodes[there].kind == "view"
+            key = (there, stored if is_view else "")
+            again = key in seen and bool(found.upstream(there) if up else found.downstream(there))
+            read = found.nodes[stored].inputs.get(there) if up else found.nodes[there].inputs.get(stored)
+            line = at.add(Text(_named(found, there) + _read_at(edge, read) + (", as above" if again else "")))
             if not again:  # each once: a graph of many ways would be endless as a tree
-                seen.add(there)
-                grow(line, there)
+                seen.add(key)
+                grow(line, there, stored if is_view else there)
 
-    grow(tree, root)
+    grow(tree, root, root)
     return tree
 
 
@@ -110,13 +113,13 @@ def _named(found: "Graph", name: str) -> str:
     return f"{name} ({node.kind}{', Python' if node.language == 'python' else ''})"
 
 
-def _read_at(found: "Graph", edge: "Edge") -> str:
+def _read_at(edge: "Edge", read: "Position | None") -> str:
     """What is read of a table, and the load up to which; a view reads what there is when it is asked."""
     forms = ", ".join(f"_{form}" for form in edge.forms if form)
     said = f" [{forms}]" if forms else ""
-    if edge.seq is None or found.nodes[edge.downstream].kind == "view":
+    if read is None:
         return said
-    return f"{said} @ load {edge.seq:,}" + (f", {edge.at:%Y-%m-%d %H:%MZ}" if edge.at else "")
+    return f"{said} @ load {read.seq:,}" + (f", {read.at:%Y-%m-%d %H:%MZ}" if read.at else "")
 
 
 # Columns, a line for each way.

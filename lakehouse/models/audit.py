@@ -4,9 +4,8 @@ A test is held against a relation `models.<name>` of the connection, a candidate
 that it finds are counted exactly. Where they are kept to be looked at is in `failures.py`.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,6 +17,7 @@ from lakehouse.core.moments import to_utc
 from lakehouse.duck.names import literal, quote
 from lakehouse.errors import UserError
 from lakehouse.models.model import SOURCE, Model, Test
+from lakehouse.models.place import near
 
 if TYPE_CHECKING:
     import duckdb
@@ -117,7 +117,7 @@ def run(
     with _explained(told, test):
         _check_columns(connection, f"{quote(SOURCE)}.{quote(model_name)}", columns_of(test), told)
         if test.kind == "relationships":
-            *table, column = _target(test)
+            *table, column = target(test)
             _check_columns(connection, ".".join(map(quote, table)), [column], told)
         if test.kind == "freshness" and now is None:
             raise UserError(f"{told}: the model reads no load to compare with", hint="Take the test out.")
@@ -173,7 +173,7 @@ def _accepted_values(rows: str, arguments: Mapping[str, Any], _: datetime | None
 
 
 def _relationships(rows: str, arguments: Mapping[str, Any], _: datetime | None) -> str:
-    source, table, column = arguments["to"].split(".", 2)
+    source, table, column = _split(arguments["to"])
     target = f"{quote(source)}.{quote(table)} AS _lake_t"
     mine = _column(arguments["column"])
     return f"SELECT * FROM {rows} ANTI JOIN {target} ON {mine} = _lake_t.{quote(column)} WHERE {mine} IS NOT NULL"
@@ -220,8 +220,14 @@ def _columns(names: list[str]) -> str:
     return ", ".join(map(_column, names))
 
 
-def _target(test: Test) -> list[str]:
-    return str(test.arguments["to"]).split(".", 2)
+def target(test: Test) -> tuple[str, str, str]:
+    """Source, table and column that a `relationships` looks into; `daily.sku` is a column of a model."""
+    return _split(test.arguments["to"])
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    source, table, *column = text.split(".", 2)
+    return (source, table, column[0]) if column else (SOURCE, source, table)
 
 
 def sql_value(value: Any) -> str:
@@ -274,22 +280,14 @@ def _check_columns(
         if name.lower() not in there:
             raise UserError(
                 f"{told}: {relation.replace(chr(34), '')} has no column {name!r}",
-                hint=meant(name, there.values()),
+                hint=_meant(name, there.values()),
             )
 
 
-def meant(name: str, there: "Any") -> str:
-    """A hint that says what a wrong name may have meant, or what there is.
-
-    Args:
-        name: What was asked for.
-        there: The names that there are.
-    """
-    folded = {str(known).lower(): str(known) for known in there}
-    near = [folded[found] for found in difflib.get_close_matches(name.lower(), folded, n=3)]
-    if near:
-        return f"Did you mean {' or '.join(near)}?"
-    return f"There is: {', '.join(sorted(folded.values())) or 'nothing'}."
+def _meant(name: str, there: Collection[str]) -> str:
+    """A hint that says what a wrong name may have meant, or else what there is."""
+    found = near(name, there)
+    return f"Did you mean {' or '.join(found)}?" if found else f"There is: {', '.join(there)}."
 
 
 @contextmanager

@@ -3,17 +3,17 @@
 A graph is a value made from definitions alone, so it needs neither project nor data: a mirror will do.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lakehouse.core.definition import ABOUT, Definition, read_definitions
 from lakehouse.core.moments import render
 from lakehouse.errors import NotFoundError
-from lakehouse.models.audit import meant
-from lakehouse.models.model import SOURCE, Reference
+from lakehouse.models.model import SOURCE
+from lakehouse.models.place import near
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -23,6 +23,21 @@ BASE = "source"  # the kind of a table that no model makes
 Column = tuple[str, str]  # table, and column of it
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in the log of a source, up to which a table was read.
+
+    Attributes:
+        seq: Number of the load.
+        digest: Digest of its commit.
+        at: When the state there holds from, if the log is there to say so.
+    """
+
+    seq: int
+    digest: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +52,8 @@ class Node:
         description: What it is for, in words.
         columns: Names of its columns, as far as they are known.
         traced: Whether it is known which columns its own are made of.
+        inputs: Of a stored model: what was read of each table, with what its views read in their place.
+        built: Of a stored model: the load of `models` that has its rows; 0 if it is not recorded.
     """
 
     name: str
@@ -46,6 +63,8 @@ class Node:
     description: str = ""
     columns: tuple[str, ...] = ()
     traced: bool = False
+    inputs: Mapping[str, Position] = field(default_factory=dict)
+    built: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +75,11 @@ class Edge:
         upstream: Name of the table.
         downstream: Name of the model.
         forms: What is read of it: `""` itself, `at`, `history`, `diff`.
-        seq: Position in the log of the table's source that was read; None if it is not recorded.
-        digest: Digest of the commit there.
-        at: When the state there holds from, if the log says so.
     """
 
     upstream: str
     downstream: str
     forms: tuple[str, ...] = ("",)
-    seq: int | None = None
-    digest: str = ""
-    at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +150,14 @@ class Graph:
             if text in folded:
                 return folded[text], self._column(folded[text], of_it) if of_it else None
         short = [known.removeprefix(f"{SOURCE}.") for known in self.nodes] if "." not in name else self.nodes
-        raise NotFoundError(f"{name}: is no model, and no table that a model reads", hint=meant(name, short))
+        raise NotFoundError(f"{name}: is no model, and no table that a model reads", hint=_meant(name, short))
 
     def _column(self, table: str, column: str) -> str:
         folded = {known.lower(): known for known in self.columns[table]}
         if column in folded:
             return folded[column]
         raise NotFoundError(
-            f"{table} has no column {column!r} that models know", hint=meant(column, folded.values())
+            f"{table} has no column {column!r} that models know", hint=_meant(column, folded.values())
         )
 
     def around(self, name: str, *, upstream: bool = True, downstream: bool = True) -> "Graph":
@@ -159,6 +172,15 @@ class Graph:
             edges=tuple(e for e in self.edges if e.upstream in names and e.downstream in names),
             column_edges=tuple((a, b) for a, b in self.column_edges if a[0] in names and b[0] in names),
         )
+
+
+def _meant(name: str, there: Iterable[str]) -> str:
+    found = near(name, there)
+    return (
+        f"Did you mean {' or '.join(found)}?"
+        if found
+        else f"There is: {', '.join(sorted(there)) or 'nothing'}."
+    )
 
 
 def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
@@ -180,27 +202,6 @@ def reached(start: Any, step: Callable[[Any], Iterable[Any]]) -> set[Any]:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Input:
-    seq: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """What is needed here of a definition in the log."""
-
-    name: str
-    kind: str = "view"
-    language: str = "sql"
-    path: str = ""
-    description: str = ""
-    references: tuple[Reference, ...] = ()
-    inputs: Mapping[str, _Input] = field(default_factory=dict)
-    columns: tuple[tuple[str, str], ...] = ()
-    lineage: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
 def graph(definitions: Mapping[str, Definition]) -> Graph:
     """The graph of models.
 
@@ -215,6 +216,7 @@ def graph(definitions: Mapping[str, Definition]) -> Graph:
         nodes[mine] = Node(
             name=mine, kind=about.kind, language=about.language, path=about.path, description=about.description,
             columns=tuple(column for column, _ in about.columns), traced=bool(about.lineage),
+            inputs={} if about.is_view else _positions(about), built=about.built,
         )  # fmt: skip
         edges += _edges(mine, about)
         for column, origins in about.lineage.items():
@@ -227,15 +229,17 @@ def graph(definitions: Mapping[str, Definition]) -> Graph:
 
 def _edges(mine: str, about: Definition) -> Iterator[Edge]:
     forms = _grouped((reference.name, reference.form) for reference in about.references)
-    for name in dict.fromkeys((*forms, *about.inputs)):
-        known = about.inputs.get(name)
-        yield Edge(
-            upstream=name,
-            downstream=mine,
-            forms=tuple(dict.fromkeys(forms.get(name, [""]))),
-            seq=known.seq if known else None,
-            digest=known.digest if known else "",
-        )
+    for name, read_as in forms.items():
+        yield Edge(upstream=name, downstream=mine, forms=tuple(dict.fromkeys(read_as)))
+
+
+def _positions(about: Definition) -> dict[str, Position]:
+    """What a build read; what it records of tables about the lake is no position in a log."""
+    return {
+        name: Position(seq=known.seq, digest=known.digest)
+        for name, known in about.inputs.items()
+        if not name.startswith(f"{ABOUT}.")
+    }
 
 
 def _split(text: str) -> Column:
@@ -250,8 +254,7 @@ def read(lake: "Lake") -> Graph:
     Raises:
         NotFoundError: No model was ever built there.
     """
-    pipeline = lake.log(SOURCE).pipeline if SOURCE in lake.sources() else None
-    definitions = _read_definitions(pipeline)
+    definitions = read_definitions(lake.log(SOURCE).pipeline if SOURCE in lake.sources() else None)
     if not definitions:
         raise NotFoundError(
             f"{lake.url}: there are no models in this lake yet",
@@ -259,37 +262,25 @@ def read(lake: "Lake") -> Graph:
         )
     found = graph(definitions)
     sources = set(lake.sources())
-    return replace(found, edges=tuple(_dated(lake, edge, sources) for edge in found.edges))
-
-
-def _dated(lake: "Lake", edge: Edge, sources: set[str]) -> Edge:
-    source = edge.upstream.partition(".")[0]
-    if not edge.seq or source not in sources:  # a mirror need not have every source
-        return edge
-    log = lake.log(source)
-    if edge.seq > log.head or log.digest_at(edge.seq)[:16] != edge.digest[:16]:
-        return edge
-    return replace(edge, at=log.commits[edge.seq - 1].effective_at)
-
-
-def _read_definitions(pipeline: Mapping[str, Any] | None) -> dict[str, Definition]:
-    models: Mapping[str, Any] = (pipeline or {}).get("models", {})
-    return {
-        name: Definition(
-            name=name,
-            kind=about.get("kind", "view"),
-            language=about.get("language", "sql"),
-            path=about.get("path", ""),
-            description=about.get("description", ""),
-            references=tuple(
-                Reference(source=r[0], table=r[1], form=r[2]) for r in about.get("references", ())
-            ),
-            inputs={n: _Input(seq=i["seq"], digest=i["digest"]) for n, i in about.get("inputs", {}).items()},
-            columns=tuple((c[0], c[1]) for c in about.get("columns", ())),
-            lineage={c: tuple(origins) for c, origins in about.get("lineage", {}).items()},
+    dated = {
+        name: replace(
+            node, inputs={table: _dated(lake, table, at, sources) for table, at in node.inputs.items()}
         )
-        for name, about in models.items()
+        for name, node in found.nodes.items()
     }
+    return replace(found, nodes=dated)
+
+
+def _dated(lake: "Lake", table: str, position: Position, sources: set[str]) -> Position:
+    source = table.partition(".")[0]
+    if not position.seq or source not in sources:  # a mirror need not have every source
+        return position
+    log = lake.log(source)
+    if position.seq > log.head or (
+        position.digest and log.digest_at(position.seq)[:16] != position.digest[:16]
+    ):
+        return position
+    return replace(position, at=log.commits[position.seq - 1].effective_at)
 
 
 # The graph for programs.
@@ -300,62 +291,26 @@ def to_json(found: Graph) -> dict[str, Any]:
     return {
         "nodes": [_without_empty({
             "name": n.name, "kind": n.kind, "language": n.language, "path": n.path, "description": n.description,
-            "columns": list(n.columns),
+            "columns": list(n.columns), "built": n.built or None,
+            "inputs": [{"name": name} | _position(at) for name, at in n.inputs.items()],
         }) for n in found.nodes.values()],
-        "edges": [_without_empty({
-            "from": e.upstream, "to": e.downstream, "forms": [f or "table" for f in e.forms], "seq": e.seq,
-            "digest": e.digest, "effective_at": render(e.at) if e.at else None,
-        }) for e in found.edges],
+        "edges": [
+            {"from": e.upstream, "to": e.downstream, "forms": [f or "table" for f in e.forms]}
+            | _position(found.nodes[e.downstream].inputs.get(e.upstream))
+            for e in found.edges
+        ],
         "column_edges": [
             {"from": a[0], "from_column": a[1], "to": b[0], "to_column": b[1]} for a, b in found.column_edges
         ],
     }  # fmt: skip
 
 
+def _position(at: Position | None) -> dict[str, Any]:
+    if at is None:
+        return {}
+    about = {"seq": at.seq, "digest": at.digest, "effective_at": render(at.at) if at.at else None}
+    return _without_empty(about)
+
+
 def _without_empty(about: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value not in (None, "", [])}
-
-
-# The graph as a drawing.
-
-_SHAPES = {BASE: ('[("', '")]'), "view": ('(["', '"])'), "table": ('["', '"]'), "incremental": ('[["', '"]]')}
-_SPECIAL = re.compile(r"[^\w .,:/@()]|\.(?= )")  # also what begins a list: `- `, `1. `
-
-
-def to_mermaid(found: Graph, *, columns: bool = False) -> str:
-    """The graph as a Mermaid flowchart.
-
-    Args:
-        found: The graph.
-        columns: Draw columns, grouped by table, in the place of tables.
-    """
-    lines = ["flowchart LR"]
-    ids = {name: f"t{at}" for at, name in enumerate(found.nodes)}
-    if columns:
-        return "\n".join([*lines, *_column_lines(found, ids)]) + "\n"
-    for name, node in found.nodes.items():
-        begin, end = _SHAPES.get(node.kind, _SHAPES["table"])
-        lines.append(f"  {ids[name]}{begin}{_label(name)}{end}")
-    for edge in found.edges:
-        forms = ", ".join(form for form in edge.forms if form)
-        arrow = f'-- "{_label(forms)}" -->' if forms else "-->"
-        lines.append(f"  {ids[edge.upstream]} {arrow} {ids[edge.downstream]}")
-    return "\n".join(lines) + "\n"
-
-
-def _column_lines(found: Graph, tables: Mapping[str, str]) -> Iterator[str]:
-    ids: dict[Column, str] = {}
-    for at, (table, columns) in enumerate(found.columns.items()):
-        group = tables.get(table, f"x{at}")
-        yield f'  subgraph {group}["{_label(table)}"]'
-        for number, column in enumerate(columns):
-            ids[table, column] = f"{group}c{number}"
-            yield f'    {group}c{number}["{_label(column)}"]'
-        yield "  end"
-    for origin, end in found.column_edges:
-        yield f"  {ids[origin]} --> {ids[end]}"
-
-
-def _label(text: str) -> str:
-    """A text that Mermaid shows as it is: whatever may mean something to it, as the number of its character."""
-    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", text) or " "

@@ -63,6 +63,8 @@ CASES = [
     ("accepted_values", {"column": "sku", "values": []}, 4),
     ("relationships", {"column": "sku", "to": "shop.products.sku"}, 1),
     ("relationships", {"column": "sku", "to": "models.seen.sku"}, 0),
+    ("relationships", {"column": "sku", "to": "seen.sku"}, 0),
+    ("relationships", {"column": "n", "to": "seen.price"}, 5),
     ("range", {"column": "price", "min": 0}, 1),
     ("range", {"column": "price", "min": -1, "max": 9.0}, 0),
     ("range", {"column": "price", "max": 2}, 2),
@@ -134,7 +136,7 @@ def test_hostile_names_are_names(build: duckdb.DuckDBPyConnection) -> None:
     ("kind", "arguments", "words"),
     [
         ("not_null", {"columns": ["n", "pric"]}, ["models/daily.sql:7: test not_null(n, pric) of models.daily", "no column 'pric'", "Did you mean price?"]),
-        ("unique", {"columns": ["zzz"]}, ["no column 'zzz'", "There is: day, in", "sku"]),
+        ("unique", {"columns": ["zzz"]}, ["no column 'zzz'", "There is: sku, n, price, day"]),
         ("relationships", {"column": "sku", "to": "shop.products.ski"}, ["shop.products has no column 'ski'", "Did you mean sku?"]),
         ("relationships", {"column": "sku", "to": "shop.product.sku"}, ["models/daily.sql:7", "product", "products"]),
         ("accepted_values", {"column": "n", "values": ["x"]}, ["cannot be computed", "'x'", "quotes"]),
@@ -221,6 +223,13 @@ def test_failing_rows_are_kept_until_the_test_passes(build: duckdb.DuckDBPyConne
     forget_failures(lake, "daily")
     assert kept_failures(lake) == [other]
     assert lake.sources() == []
+
+
+def test_kept_rows_are_asked_like_any_file_wherever_the_lake_is(build: duckdb.DuckDBPyConnection) -> None:
+    lake = Lake.create(MemoryStore())
+    keep_failures(lake, "daily", failing(build))
+    (first, _) = kept_failures(lake)
+    assert lake.query(f"select count(*), min(sku) from '{first.path}'").fetchall() == [(4, "a")]
 
 
 def test_files_of_many_tests_come_in_their_order(build: duckdb.DuckDBPyConnection) -> None:
