@@ -1,5 +1,8 @@
 """Definitions of models: what a log says of them, as values."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +120,13 @@ def test_changes_are_what_is_said_and_not_what_was_read() -> None:
         )
     }
     assert changed(before, after) == Changes(made=("other", "new"), dropped=("gone",))
+
+
+def test_the_example_of_the_format_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    example = re.search(r"## Models\n.*?```json\n(.*?)```", text, re.DOTALL)
+    assert example
+    (found,) = read_definitions(json.loads(example[1])).values()
+    (reference,) = found.references
+    assert found.sql[reference.start : reference.end] == f"{reference.source}.{reference.read}"
+    assert found.to_json() == json.loads(example[1])["models"]["daily_prices"]
