@@ -98,11 +98,7 @@ class Spark:
         for reference in model.references:
             source = reference.source
             table = reference.table + ("_history" if reference.form == "history" else "")
-            if (
-                self._tables.has(source, table)
-                or reference.form in {"at", "diff"}
-                or source not in self._positions
-            ):
+            if self._tables.has(source, table) or reference.form in {"at", "diff"} or source not in self._positions:
                 continue
             if reference.form:
                 self._written(source, table, self._positions[source])
@@ -153,16 +149,12 @@ class Spark:
         import duckdb
 
         if model.language != "sql":
-            raise UserError(
-                f"{model.path}: models.{name} is written in Python", hint="Python models run in Polars."
-            )
+            raise UserError(f"{model.path}: models.{name} is written in Python", hint="Python models run in Polars.")
         self._prepare(model)
         try:
             columns = self._twin.view(name, model.sql)
         except duckdb.Error as error:
-            raise QueryError(
-                f"{model.path}: {str(error).splitlines()[0]}", hint=f"See models.{name}."
-            ) from None
+            raise QueryError(f"{model.path}: {str(error).splitlines()[0]}", hint=f"See models.{name}.") from None
         try:
             select, _ = translated(model.sql, self._twin, self._tables)
             return _named(select, columns), columns

@@ -50,20 +50,13 @@ def arguments(node: exp.Expr, count: int) -> list[exp.Expr]:
 def constant(node: Any, *, empty: bool = False) -> str:
     """The text of a literal."""
     if not isinstance(node, exp.Literal) or not node.is_string or not (empty or node.this):
-        raise Refusal(
-            f"{shown(node) if node is not None else 'nothing'} where a text written out is needed", node
-        )
+        raise Refusal(f"{shown(node) if node is not None else 'nothing'} where a text written out is needed", node)
     return str(node.this)
 
 
 def count(node: Any, *, least: int = 0) -> int:
     """The value of a literal that is a whole number."""
-    if (
-        isinstance(node, exp.Literal)
-        and not node.is_string
-        and node.this.isdigit()
-        and int(node.this) >= least
-    ):
+    if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit() and int(node.this) >= least:
         return int(node.this)
     raise Refusal(f"{shown(node)} where a number from {least} on, written out, is needed", node)
 
@@ -91,11 +84,7 @@ def _cut(word: str) -> Rule:
         found, text = kind(values.type(this)), values.of_kind(this, *_NUMBER)
         if found in WHOLE:
             return text
-        toward = (
-            f"CASE WHEN {text} < 0 THEN ceil({text}) ELSE floor({text}) END"
-            if word == "trunc"
-            else f"{word}({text})"
-        )
+        toward = f"CASE WHEN {text} < 0 THEN ceil({text}) ELSE floor({text}) END" if word == "trunc" else f"{word}({text})"
         if found == "decimal":
             return f"CAST({toward} AS {spark_type(values.type(node))})"
         target = spark_type(values.type(node))
@@ -167,9 +156,7 @@ def _side(word: str) -> Rule:
 
 def _replace(values: "Values", node: exp.Replace) -> str:
     this, old, new = take(node, "this", "expression", "replacement")
-    return (
-        f"replace({values.of_kind(this, *_TEXT)}, {spark_text(constant(old))}, {values.of_kind(new, *_TEXT)})"
-    )
+    return f"replace({values.of_kind(this, *_TEXT)}, {spark_text(constant(old))}, {values.of_kind(new, *_TEXT)})"
 
 
 def _split(values: "Values", node: exp.Split) -> str:
@@ -241,9 +228,7 @@ def _extract(values: "Values", node: exp.RegexpExtract) -> str:
 
 
 def _exchanged(values: "Values", node: exp.RegexpReplace) -> str:
-    this, pattern, new, flags, _ = take(
-        node, "this", "expression", "replacement", "modifiers", "single_replace"
-    )
+    this, pattern, new, flags, _ = take(node, "this", "expression", "replacement", "modifiers", "single_replace")
     given = constant(flags) if flags is not None else ""
     meant = java_pattern(constant(pattern, empty=True), given.replace("g", ""))
     text, by = values.of_kind(this, *_TEXT), constant(new, empty=True)
@@ -311,11 +296,7 @@ def _contains(values: "Values", node: exp.Func) -> str:
     if kind(items) != "list":
         raise Refusal(shown(node), node)
     inner = dict(items.children)["child"]
-    one = (
-        cast(values.text(item), values.type(item), inner)
-        if str(values.type(item)) != str(inner)
-        else values.text(item)
-    )
+    one = cast(values.text(item), values.type(item), inner) if str(values.type(item)) != str(inner) else values.text(item)
     return f"CASE WHEN {one} IS NULL THEN NULL ELSE exists({values.text(this)}, lake_item -> lake_item <=> {one}) END"
 
 

@@ -66,17 +66,11 @@ def _newest(rows: Any, columns: Sequence[Column], key: Sequence[str]) -> Any:
     return found.selectExpr(*kept)
 
 
-def _scan(
-    session: Any, lake: "Lake", columns: Sequence[Column], files: Sequence[File], *, keyed: bool
-) -> Any:
+def _scan(session: Any, lake: "Lake", columns: Sequence[Column], files: Sequence[File], *, keyed: bool) -> Any:
     """Rows of parts that have the same columns, in the types of the table."""
     have = {column.name: column.type for column in files[0].columns if column.type != "null"}
     system = [f"{SEQ} BIGINT"] + ([f"{DELETED} BOOLEAN"] if keyed else [])
-    fields = [
-        f"{spark_name(name)} {_spark(kind)}"
-        for name, kind in have.items()
-        if any(c.name == name for c in columns)
-    ]
+    fields = [f"{spark_name(name)} {_spark(kind)}" for name, kind in have.items() if any(c.name == name for c in columns)]
     frame = opened(session, [lake.locate(file.path) for file in files], ", ".join(system + fields))
     items = [SEQ] + ([DELETED] if keyed else [])
     for column in columns:
@@ -108,9 +102,7 @@ def _readable(column: Column, file: File) -> bool:
 def _unread(kind: Type) -> bool:
     if isinstance(kind, str):
         return kind in _UNREAD
-    return (
-        _unread(kind["list"]) if "list" in kind else any(_unread(inner) for inner in kind["struct"].values())
-    )
+    return _unread(kind["list"]) if "list" in kind else any(_unread(inner) for inner in kind["struct"].values())
 
 
 def _alike(files: Sequence[File]) -> Iterator[list[File]]:
@@ -121,7 +113,9 @@ def _alike(files: Sequence[File]) -> Iterator[list[File]]:
     yield from groups.values()
 
 
-def written(lake: "Lake", seq: int, source: str, table: str, folder: Path) -> tuple[Path, dict[str, str]]:
+def written(
+    lake: "Lake", seq: int, source: str, table: str, folder: Path
+) -> tuple[Path, dict[str, str]]:
     """A table of the lake, or a view of its catalog, as DuckDB says it is at a position: a Parquet file.
 
     Args:

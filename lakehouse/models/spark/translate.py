@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 
 # Its names are lower-cased here, as far as DuckDB takes no notice of case: in ASCII letters.
 _DIALECT = "duckdb,normalization_strategy=case_sensitive"
-_JOINS = {
-    "": "INNER",
-    "INNER": "INNER",
-    "CROSS": "CROSS",
-    "SEMI": "LEFT SEMI",
-    "ANTI": "LEFT ANTI",
-    "OUTER": "",
-}
+_JOINS = {"": "INNER", "INNER": "INNER", "CROSS": "CROSS", "SEMI": "LEFT SEMI", "ANTI": "LEFT ANTI", "OUTER": ""}
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWERED = str.maketrans(_UPPER, _UPPER.lower())
 _FORMS = "Build it with DuckDB, or read the table itself."
@@ -148,9 +141,7 @@ def _all_named(tree: exp.Expr) -> exp.Expr:
             if any(item.is_star for item in select.expressions):
                 raise Refusal("GROUP BY ALL beside *", group)
             keys = [str(at) for at, item in enumerate(select.expressions, 1) if not _has_aggregate(item)]
-            select.set(
-                "group", exp.Group(expressions=[exp.Literal.number(key) for key in keys]) if keys else None
-            )
+            select.set("group", exp.Group(expressions=[exp.Literal.number(key) for key in keys]) if keys else None)
         if order is not None and any(_is_all(item.this) for item in order.expressions):
             if len(order.expressions) > 1 or any(item.is_star for item in select.expressions):
                 raise Refusal(shown(order), order)
@@ -169,8 +160,7 @@ def _is_all(node: exp.Expr) -> bool:
 def _has_aggregate(node: exp.Expr) -> bool:
     found = node.find_all(exp.AggFunc, exp.Anonymous)
     return any(
-        not isinstance(each.parent, exp.Window)
-        and each.find_ancestor(exp.Subquery) is node.find_ancestor(exp.Subquery)
+        not isinstance(each.parent, exp.Window) and each.find_ancestor(exp.Subquery) is node.find_ancestor(exp.Subquery)
         for each in found
         if isinstance(each, exp.AggFunc) or str(each.this).lower() in {"mean", "arg_max_null", "arg_min_null"}
     )
@@ -180,9 +170,7 @@ def _schema(tables: Tables) -> dict[str, dict[str, dict[str, str]]]:
     schema: dict[str, dict[str, dict[str, str]]] = {}
     for (source, name), columns in tables.columns.items():
         # Of a column's type only whether it has fields matters.
-        schema.setdefault(source, {})[name] = {
-            c: "STRUCT" if kind(t) == "struct" else "TEXT" for c, t in columns.items()
-        }
+        schema.setdefault(source, {})[name] = {c: "STRUCT" if kind(t) == "struct" else "TEXT" for c, t in columns.items()}
     return schema
 
 
@@ -192,10 +180,7 @@ def _without_doubles(tree: exp.Expr) -> None:
         if node.meta.get("written") or not isinstance(node.this, exp.Column):
             continue
         select = node.find_ancestor(exp.Select)
-        sides = {
-            str(join.args.get("side") or "").upper()
-            for join in (select.args.get("joins") or [] if select else [])
-        }
+        sides = {str(join.args.get("side") or "").upper() for join in (select.args.get("joins") or [] if select else [])}
         if sides <= {"", "LEFT"}:
             node.replace(node.this.copy())
         elif sides == {"RIGHT"}:
@@ -254,9 +239,7 @@ class _Queries:
         two, second = self.query(right, outer)
         if len(first) != len(second):
             raise Refusal(shown(node), node)
-        columns = {
-            name: self._shared(a, b) for (name, a), b in zip(first.items(), second.values(), strict=True)
-        }
+        columns = {name: self._shared(a, b) for (name, a), b in zip(first.items(), second.values(), strict=True)}
         word = type(node).__name__.upper() + ("" if distinct else " ALL")
         sides = (self._cast_all(text, have, columns) for text, have in ((one, first), (two, second)))
         text = f" {word} ".join(f"({side})" for side in sides)
@@ -294,36 +277,20 @@ class _Queries:
             raise Refusal("two columns of one name", node, "Give each a name of its own.")
         listed = [f"{values.text(item.unalias())} AS {spark_name(item.alias_or_name)}" for item in items]
         body = self._where(values, where, group, having)
-        inner = Values(
-            self._twin,
-            Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer),
-            self.query,
-        )
+        inner = Values(self._twin, Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer), self.query)
         if distinct is not None and distinct.args.get("on") is not None:
-            raise Refusal(
-                "DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1."
-            )
+            raise Refusal("DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1.")
         word = "SELECT DISTINCT" if distinct is not None else "SELECT"
         if qualify_by is None:
-            return (
-                f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, node, order, limit, offset)}",
-                columns,
-            )
+            return f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, node, order, limit, offset)}", columns
         listed.append(f"{values.of_kind(qualify_by.this, 'boolean')} AS lake_qualifies")
         if limit is not None and order is not None:
             order = self._hidden(values, order, columns, listed, distinct=distinct is not None)
         kept = ", ".join(spark_name(name) for name in columns)
-        hidden = (
-            {f"lake_order_{at}": values.type(item.this) for at, item in enumerate(parts[10].expressions)}
-            if order
-            else {}
-        )
+        hidden = {f"lake_order_{at}": values.type(item.this) for at, item in enumerate(parts[10].expressions)} if order else {}
         outside = Values(self._twin, Names(outputs={**columns, **hidden}, outer=outer), self.query)
         tail = self._tail(outside, node, order, limit, offset)
-        return (
-            f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}",
-            columns,
-        )
+        return f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}", columns
 
     def _hidden(
         self, values: Values, order: exp.Order, columns: Columns, listed: list[str], *, distinct: bool
@@ -351,10 +318,7 @@ class _Queries:
         if limit is None and offset is None:
             return ""
         if order is None:
-            raise Refusal(
-                "LIMIT without ORDER BY: which rows it keeps depends on how they happen to lie",
-                limit or offset,
-            )
+            raise Refusal("LIMIT without ORDER BY: which rows it keeps depends on how they happen to lie", limit or offset)
         items = ", ".join(ordered(values, item) for item in order.expressions)
         text = f" ORDER BY {items}"
         if limit is not None:
@@ -376,9 +340,7 @@ class _Queries:
             if on is None:
                 word = "CROSS" if word == "INNER" else word
             values = Values(self._twin, names, self.query)
-            text += f" {word} JOIN {source}" + (
-                f" ON {values.of_kind(on, 'boolean')}" if on is not None else ""
-            )
+            text += f" {word} JOIN {source}" + (f" ON {values.of_kind(on, 'boolean')}" if on is not None else "")
         return text
 
     def _source(self, node: exp.Expr, names: Names) -> str:
@@ -414,7 +376,7 @@ def _spread_windows(node: exp.Select) -> None:
     named = {window.this.name: window for window in node.args.get("windows") or []}
     for used in node.find_all(exp.Window):
         alias = used.args.get("alias")
-        if alias is None or (used.parent is node and used.arg_key == "windows"):
+        if alias is None or used.parent is node and used.arg_key == "windows":
             continue
         window = named.get(alias.name)
         if window is None or used.args.get("partition_by") or used.args.get("order") or used.args.get("spec"):
@@ -424,6 +386,4 @@ def _spread_windows(node: exp.Select) -> None:
         used.set("alias", None)
         for key in ("partition_by", "order", "spec"):
             value = window.args.get(key)
-            used.set(
-                key, [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
-            )
+            used.set(key, [item.copy() for item in value] if isinstance(value, list) else value and value.copy())

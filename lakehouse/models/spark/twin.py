@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.duck.names import literal, quote
 
 if TYPE_CHECKING:
+    import duckdb
     from duckdb.sqltypes import DuckDBPyType
 
 Columns = dict[str, "DuckDBPyType"]  # by name, in order
@@ -52,9 +53,7 @@ class Twin:
 
     def files(self, schema: str, name: str, files: Sequence[str]) -> Columns:
         """Make a table of the columns that Parquet files have; returns them."""
-        found = self._connection.sql(
-            f"SELECT * FROM read_parquet({_listed(files)}, hive_partitioning = false)"
-        )
+        found = self._connection.sql(f"SELECT * FROM read_parquet({_listed(files)}, hive_partitioning = false)")
         types = zip(found.columns, found.types, strict=True)
         return self.table(schema, name, {column: str(kind) for column, kind in types})
 
@@ -83,9 +82,7 @@ class Twin:
         if plan.get("error"):
             raise duckdb.BinderException(str(plan.get("error_message")))
         if not self._same:
-            aliases = (
-                "SELECT DISTINCT function_name, alias_of FROM duckdb_functions() WHERE alias_of IS NOT NULL"
-            )
+            aliases = "SELECT DISTINCT function_name, alias_of FROM duckdb_functions() WHERE alias_of IS NOT NULL"
             self._same = dict(self._connection.execute(aliases).fetchall()) | _SAME
         return _plain(plan, self._same)
 
