@@ -30,7 +30,12 @@ MODELS = {
 
 def grow(lake: Lake, n: int) -> None:
     with lake.load("shop", load_id=f"load-{n}", observed_at=DAY + timedelta(days=n)) as load:
-        load.write("items", [{"sku": i, "price": i * n} for i in range(4 + n)], disposition="replace", primary_key="sku")
+        load.write(
+            "items",
+            [{"sku": i, "price": i * n} for i in range(4 + n)],
+            disposition="replace",
+            primary_key="sku",
+        )
         load.write("log", [{"line": f"{i % 3}"} for i in range(n)])
 
 
