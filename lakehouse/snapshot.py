@@ -190,10 +190,12 @@ class _State:
         return self.era.first <= part.first and part.last <= self.seq
 
     def _fits(self, part: "File") -> bool:
-        """Whether its columns lie in it as they are wanted, or not at all."""
+        """Whether its columns lie in it as they are wanted, or not at all, and no others do."""
         from lakehouse.duck.sql import duck_type
 
-        have = {column.name: column.type for column in part.columns}
+        have = {column.name: column.type for column in part.columns if column.type != "null"}
+        if not have.keys() <= {column.name for column in self.columns}:
+            return False
         for column, wanted in zip(self.columns, self.wanted, strict=True):
             kinds = [have.get(column.name, "null"), column.type, wanted.type]
             if kinds[0] != "null" and len(set(map(duck_type, kinds))) > 1:

@@ -23,6 +23,7 @@ COMMANDS = {
     "lineage": ("lineage", "Show what models are made of: tables, loads and columns."),
     "tag": ("tag", "Name a moment of the whole lake; look at such names, delete them."),
     "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
+    "export": ("export", "Make tables readable as Delta Lake or Iceberg tables, without copying."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
     "verify": ("upkeep", "Check every digest, every chain and the order of writing."),
     "pack": ("keeping", "Make few large files of many small ones; content never changes."),

@@ -193,7 +193,7 @@ def _about(built: "Built", outcome: "Outcome") -> str:
     if outcome.status == "skipped":
         return outcome.error.message if outcome.error else ""
     words = [", ".join(outcome.reasons)]
-    if outcome.whole:
+    if outcome.whole and outcome.whole not in outcome.reasons:
         words.append(f"computed whole: {outcome.whole}")
     change = built.commit.tables.get(outcome.name) if built.commit and outcome.status == "built" else None
     if change is not None:

@@ -32,6 +32,7 @@ _IGNORE = """\
 /lake/
 /lakehouse.duckdb*
 /docs-site/
+/exports/
 .dlt-work/
 .venv/
 __pycache__/

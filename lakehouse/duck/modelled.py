@@ -11,6 +11,11 @@ from lakehouse.core.log import Log
 from lakehouse.duck.models import Made, Views
 from lakehouse.duck.sql import duck_type
 
+_TYPES = (
+    "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR[]",
+    'STRUCT(source VARCHAR, "table" VARCHAR, seq BIGINT)[]',
+    "STRUCT(name VARCHAR, type VARCHAR, description VARCHAR)[]", "BIGINT", "VARCHAR", "BIGINT", "VARCHAR",
+)  # fmt: skip
 _SAID = ("kind", "sql", "digest")  # of a definition: what a view is
 
 
@@ -45,7 +50,8 @@ def describe_models(connection: duckdb.DuckDBPyConnection, views: Views, made: M
         columns = made.columns.get(name, columns) if definition.is_view else _columns(log, definition)
         rows.append(_row(definition, columns, built.get(name), made.wrong.get(name)))
     if rows:
-        connection.executemany(f"INSERT INTO models VALUES ({', '.join(['?'] * len(rows[0]))})", rows)
+        items = ", ".join(f"unnest(${at}::{kind}[])" for at, kind in enumerate(_TYPES, 1))
+        connection.execute(f"INSERT INTO models SELECT {items}", [list(c) for c in zip(*rows, strict=True)])
 
 
 def _columns(log: Log, definition: Definition) -> list[tuple[str, str]]:

@@ -7,8 +7,7 @@ definition's name is looked at first: SQL from a log reaches the tables of the l
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,30 +16,26 @@ import duckdb
 from lakehouse.core.definition import ABOUT, Definition, Reference
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
-from lakehouse.duck.asof import TURNED
 from lakehouse.duck.compacted import shape
 from lakehouse.duck.current import VIEW
-from lakehouse.duck.names import literal, quote
+from lakehouse.duck.modelcheck import checked_types, forbidden, refusal
+from lakehouse.duck.modelsql import create_macro, create_view, free_parameter, named, spliced, view_sql
+from lakehouse.duck.names import quote
 from lakehouse.duck.sql import duck_type
 from lakehouse.duck.trouble import told
 from lakehouse.duck.views import has_free_history
 
 ABOUT_TABLES = ("loads", "table_loads", "files", "tables", "columns", "tags", "models")
-# Functions that make tables of their arguments, and of nothing on the machine that runs them.
-_PURE = {
-    "range", "generate_series", "generate_subscripts", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "regexp_split_to_table",
-}  # fmt: skip
-_IDENTIFIER = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
-_QUALIFIED = re.compile(  # texts and comments are met first, and left as they are
-    r"(?P<skip>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)"
-    rf"|(?<![\w.\"])(?P<source>{_IDENTIFIER})\s*\.\s*(?P<table>{_IDENTIFIER})(?=\s*\.)",
-    re.DOTALL,
-)
 _VERSION = 1  # of what is made of a definition: goes up when that changes
 
 
-class Unmade(Exception):  # noqa: N818 - it ends an attempt, and is no error of its own
-    """A view whose SQL ended the transaction when it was made."""
+class Unmade(duckdb.Error):
+    """A view that could be bound and could not be made, which ended the transaction.
+
+    Attributes:
+        name: `models.<name>`.
+        reason: What DuckDB says.
+    """
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -115,16 +110,18 @@ class Views:
         told_apart = [list(about.key), about.grouped] if about else []
         return [[c.name, duck_type(c.type)] for c in table.columns] + [told_apart]
 
-    def known(self) -> set[tuple[str, str]]:
+    def known(self) -> set[tuple[str, ...]]:
         """Schema and name, in lower case, of all tables and views that SQL of a view may read."""
-        found = {("main", name) for name in ABOUT_TABLES} | {(MODELS, name.lower()) for name in self.names}
+        found: set[tuple[str, ...]] = {("main", name) for name in ABOUT_TABLES} | {
+            (MODELS, name.lower()) for name in self.names
+        }
         for source, log in self.logs.items():
             found |= {(source.lower(), f"{t}{end}".lower()) for t in log.tables for end in ("", "_history")}
         return found
 
-    def known_macros(self) -> set[tuple[str, str]]:
+    def known_macros(self) -> set[tuple[str, ...]]:
         """Schema and name, in lower case, of all macros that SQL of a view may read."""
-        found = {(MODELS, f"{name}_at".lower()) for name in self.names}
+        found: set[tuple[str, ...]] = {(MODELS, f"{name}_at".lower()) for name in self.names}
         for source, log in self.logs.items():
             ends = ("_at", "_diff", "_history_at")
             found |= {(source.lower(), f"{table}{end}".lower()) for table in log.tables for end in ends}
@@ -189,6 +186,7 @@ class _Maker:
         self.connection = connection
         self.views = views
         self.before = known_digests(connection)
+        self.tables, self.macros = views.known(), views.known_macros()
         self.digests: dict[str, str] = {}
         self.made = Made()
         self.anew, self.wrong = self.made.anew, self.made.wrong
@@ -208,10 +206,11 @@ class _Maker:
                 later.append(definition)
             elif columns is not None:
                 self._create(definition)
+            # Now, as DuckDB looks at everything behind a view to tell its columns.
+            self.made.columns[definition.name] = _columns(self.connection, definition.name)
         for definition in reversed(later):
             self._create(definition)
-        for definition in definitions:
-            self._remember(definition.name)
+        self._remember()
 
     def _look(self, definition: Definition) -> None:
         """Find out whether a view is what it was."""
@@ -235,7 +234,9 @@ class _Maker:
 
     def _bound(self, definition: Definition) -> list[tuple[str, str]] | None:
         """The columns of a view, with their types; None for one that cannot be read, which then says so."""
-        wrong = self._known_wrong(definition) or _forbidden(self.connection, self.views, definition)
+        wrong = self._known_wrong(definition) or forbidden(
+            self.connection, view_sql(definition), self.tables, self.macros
+        )
         if not wrong:
             try:
                 # Bound as a relation, which does not end the transaction if there is something wrong.
@@ -244,10 +245,10 @@ class _Maker:
             except duckdb.Error as error:
                 wrong = told(error)
         self.wrong[definition.name] = wrong
-        columns = _checked_types(definition.columns)
-        for end, create in (("", _create_view), ("_at", _create_macro)):
+        columns = checked_types(definition.columns)
+        for end, create in (("", create_view), ("_at", create_macro)):
             name = f"{definition.name}{end}"
-            self._run(definition.name, create(name, _refusal(self.connection, name, columns, wrong)))
+            self._run(definition.name, create(name, refusal(self.connection, name, columns, wrong)))
         return None
 
     def _known_wrong(self, definition: Definition) -> str:
@@ -263,26 +264,35 @@ class _Maker:
     def _create(self, definition: Definition) -> None:
         """Make a view and its macro, over what there is now of that which they read."""
         name = definition.name
-        self._run(name, _create_view(name, view_sql(definition)))
-        try:
-            self.connection.sql(_spliced(definition, "NULL"))
+        self._run(name, create_view(name, view_sql(definition)))
+        wrong = self._wrong_when_turned(definition)
+        if wrong:
+            columns = self.made.columns.get(name) or _columns(self.connection, name)
+            said = refusal(self.connection, f"{name}_at", columns, wrong)
+            self._run(name, create_macro(f"{name}_at", said))
+        else:
             parameter = free_parameter(definition)
-            self._run(name, _create_macro(f"{name}_at", _spliced(definition, parameter), parameter))
+            self._run(name, create_macro(f"{name}_at", spliced(definition, parameter), parameter))
+
+    def _wrong_when_turned(self, definition: Definition) -> str:
+        """Why a view cannot be turned to a moment; empty where it can."""
+        try:
+            self.connection.sql(spliced(definition, "NULL"))
         except duckdb.Error as error:
-            refusal = _refusal(self.connection, f"{name}_at", _columns(self.connection, name), told(error))
-            self._run(name, _create_macro(f"{name}_at", refusal))
+            return told(error)
+        return ""
 
     def _stand_in(self, name: str, columns: Sequence[tuple[str, str]]) -> None:
         """Put an empty view and macro with its columns in the place of a view."""
         items = ", ".join(f"NULL::{kind} AS {quote(column)}" for column, kind in columns)
-        self._run(name, _create_view(name, f"SELECT {items} WHERE false"))
-        self._run(name, _create_macro(f"{name}_at", f"SELECT {items} WHERE false"))
+        self._run(name, create_view(name, f"SELECT {items} WHERE false"))
+        self._run(name, create_macro(f"{name}_at", f"SELECT {items} WHERE false"))
 
     def _run(self, name: str, statement: str) -> None:
         try:
             self.connection.execute(statement)
         except duckdb.Error as error:
-            raise Unmade(name, told(error)) from error
+            raise Unmade(f"{MODELS}.{name}", told(error)) from error
 
     def _drop_old(self, name: str) -> None:
         """Drop what stands beside a table that is a view now."""
@@ -290,165 +300,18 @@ class _Maker:
             tables = self.views.logs[MODELS].tables if MODELS in self.views.logs else ()
             _drop(self.connection, name, {n.lower() for n in (*self.views.names, *tables)})
 
-    def _remember(self, name: str) -> None:
-        about = f"{VIEW}{MODELS}.{name}"
-        self.connection.execute("DELETE FROM about WHERE name = ?", [about])
-        value = f"{self.digests[name]} {self.wrong.get(name, '')}".strip()
-        self.connection.execute("INSERT INTO about VALUES (?, ?)", [about, value])
-        self.made.columns[name] = _columns(self.connection, name)
-
-
-def view_sql(definition: Definition) -> str:
-    """The body of a model's view: its SELECT with every name in full, turned by the session variable."""
-    return _spliced(definition, None)
-
-
-def free_parameter(definition: Definition) -> str:
-    """A name that is nowhere in the SELECT: a bare column of that name would mean the macro's parameter."""
-    parameter, text = "_lake_t", definition.sql.lower()
-    while parameter in text:
-        parameter += "_"
-    return parameter
-
-
-def _spliced(definition: Definition, moment: str | None) -> str:
-    """The SELECT of a definition with every table that it reads turned to a moment; None for the session's."""
-    unqualified = _unqualifying(definition.references, turned=moment is not None)
-    pieces, at = [], 0
-    for reference in definition.references:
-        pieces += [unqualified(definition.sql[at : reference.start]), _read(reference, moment)]
-        at = reference.end
-    return "".join((*pieces, unqualified(definition.sql[at:])))
-
-
-def _read(reference: Reference, moment: str | None) -> str:
-    """What stands in the place of a table's name."""
-    if reference.source == ABOUT:  # which says what is so now
-        return f'"main".{quote(reference.read)}'
-    plain = f"{quote(reference.source)}.{quote(reference.read)}"
-    alias = "" if reference.alias else f" AS {quote(reference.read)}"
-    if reference.form == "history":
-        return f"{quote(reference.source)}.{quote(f'{reference.read}_at')}({moment or TURNED}){alias}"
-    if reference.form or moment is None:
-        return plain
-    return f"{quote(reference.source)}.{quote(f'{reference.table}_at')}({moment}){alias}"
-
-
-def _unqualifying(references: Sequence[Reference], *, turned: bool) -> Callable[[str], str]:
-    """What takes the source from the names of columns, where a macro stands in the place of a table.
-
-    `shop.products.price` is a column of the table `shop.products`, but not of what a macro gives.
-    """
-    named = {
-        (r.source.lower(), r.read.lower()): quote(r.read)
-        for r in references
-        if not r.alias and r.source != ABOUT and (r.form == "history" or (turned and not r.form))
-    }
-
-    def replaced(found: re.Match[str]) -> str:
-        if found["skip"]:
-            return found[0]
-        return named.get((_plain(found["source"]), _plain(found["table"])), found[0])
-
-    return lambda text: _QUALIFIED.sub(replaced, text) if named else text
-
-
-def _plain(identifier: str) -> str:
-    unquoted = identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
-    return unquoted.lower()
-
-
-def _forbidden(connection: duckdb.DuckDBPyConnection, views: Views, definition: Definition) -> str:
-    """Why SQL is not one SELECT over tables of the lake; empty where it is."""
-    sql = view_sql(definition)
-    try:
-        kinds = [statement.type for statement in connection.extract_statements(sql)]
-    except duckdb.Error as error:
-        return told(error)
-    if kinds != [duckdb.StatementType.SELECT]:
-        return "its SQL is not one SELECT"
-    tree = json.loads(connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()[0][0])
-    if tree.get("error"):
-        return f"its SQL is not understood ({tree.get('error_message')})"
-    nodes = list(_nodes(tree))
-    with_names = {
-        entry["key"].lower() for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())
-    }
-    tables, macros = views.known(), views.known_macros()
-    for node in nodes:
-        if node.get("type") == "SHOW_REF":
-            return "it describes tables, where rows are expected"
-        if node.get("type") == "BASE_TABLE":
-            path = _path(node)
-            known = path[0] in with_names if len(path) == 1 else path in tables
-        elif node.get("type") == "TABLE_FUNCTION":
-            path = _path(node["function"])
-            known = path[0] in _PURE if len(path) == 1 else path in macros
-        else:
-            continue
-        if not known:
-            return f"it reads {'.'.join(path)}, which is no table of the lake"
-    return ""
-
-
-def _path(node: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(piece).lower() for piece in node["qualified_name"]["path"])
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a JSON value."""
-    todo = [tree]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            yield value
-            todo += value.values()
-        elif isinstance(value, list):
-            todo += value
-
-
-def _named(name: str) -> str:
-    return f"{quote(MODELS)}.{quote(name)}"
-
-
-def _create_view(name: str, sql: str) -> str:
-    return f"CREATE OR REPLACE VIEW {_named(name)} AS {sql}"
-
-
-def _create_macro(name: str, sql: str, parameter: str = "t") -> str:
-    return f"CREATE OR REPLACE MACRO {_named(name)}({quote(parameter)}) AS TABLE {sql}"
-
-
-def _refusal(
-    connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[tuple[str, str]], reason: str
-) -> str:
-    """A SELECT that is an error whatever is asked of it."""
-    said = f"{MODELS}.{name} cannot be read: {reason}; run lakehouse build"
-    begin = f"FROM (SELECT error({literal(said)}) AS _lake_lost) AS _lake_g WHERE _lake_g._lake_lost"
-    # In every column as well as in the filter: no optimizer may find that there are no rows.
-    lost = "_lake_g._lake_lost::VARCHAR"
-    items = ", ".join(f"{lost}::{kind} AS {quote(column)}" for column, kind in columns)
-    try:
-        connection.sql(f"SELECT {items or lost} {begin}")
-    except duckdb.Error:  # no text becomes such a type
-        items = ", ".join(f"{lost} AS {quote(column)}" for column, _ in columns)
-    return f"SELECT {items or f'{lost} AS _lake_no_columns'} {begin}"
-
-
-def _checked_types(columns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Columns with types that are types and nothing more; text in the place of the others."""
-    checked = []
-    for column, kind in columns:
-        try:
-            checked.append((column, str(duckdb.type(kind))))
-        except duckdb.Error:
-            checked.append((column, "VARCHAR"))
-    return checked
+    def _remember(self) -> None:
+        """Keep the digests of what was made, and what is wrong with it."""
+        names = [f"{VIEW}{MODELS}.{name}" for name in self.anew]
+        values = [f"{self.digests[name]} {self.wrong.get(name, '')}".strip() for name in self.anew]
+        self.connection.execute("DELETE FROM about WHERE name IN (SELECT unnest($1::VARCHAR[]))", [names])
+        remembered = "INSERT INTO about SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[])"
+        self.connection.execute(remembered, [names, values])
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, name: str) -> list[tuple[str, str]]:
     """The columns of a view, with their types."""
-    rows = connection.execute(f"DESCRIBE {_named(name)}").fetchall()
+    rows = connection.execute(f"DESCRIBE {named(name)}").fetchall()
     return [(row[0], row[1]) for row in rows]
 
 
@@ -456,7 +319,7 @@ def _drop(connection: duckdb.DuckDBPyConnection, name: str, kept: Collection[str
     """Drop a view and what stands beside it, apart from views with names, in lower case, that are kept."""
     macros = [f"{name}_at", f"{name}_diff"]
     for view in (v for v in (name, f"{name}_history") if v.lower() not in kept):
-        connection.execute(f"DROP VIEW IF EXISTS {_named(view)}")
+        connection.execute(f"DROP VIEW IF EXISTS {named(view)}")
         macros.append(f"{view}_at")
     for macro in macros:
-        connection.execute(f"DROP MACRO TABLE IF EXISTS {_named(macro)}")
+        connection.execute(f"DROP MACRO TABLE IF EXISTS {named(macro)}")

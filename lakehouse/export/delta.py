@@ -24,6 +24,7 @@ from lakehouse.export.files import (
     DataFile,
     Exported,
     Value,
+    cut,
     data_files,
     kept_as_text,
     mapped,
@@ -102,6 +103,7 @@ def export_delta(
             added=len(added),
             removed=len(removed),
             as_text=kept_as_text(lake, found, _KEPT_AS),
+            elsewhere=sum(not file.is_inside for file in files),
         )
     raise ContentionError(f"{place}: other exports of it won every attempt", hint="Run it again.")
 
@@ -299,7 +301,7 @@ def _bound(value: Value | None, *, up: bool) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, str):
-        return value if len(value) <= _LONGEST else value[:_LONGEST] + ("\U0010ffff" if up else "")
+        return cut(value, _LONGEST, up=up)
     if isinstance(value, (bool, bytes)) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value

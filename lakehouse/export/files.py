@@ -9,6 +9,7 @@ the lake, nor `lakehouse prune` one from them. Where there can be no link, the m
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -23,6 +24,8 @@ from lakehouse.store import LocalStore, Store, open_store
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
+
+_SURROGATES = range(0xD800, 0xE000)  # no characters
 
 Value = bool | int | float | str | bytes | date | datetime | time | Decimal
 
@@ -76,6 +79,7 @@ class Exported:
         added: Data files that came.
         removed: Data files that went.
         as_text: Columns with types that the format lacks, which are text there.
+        elsewhere: Data files that could not be linked, and are named where they lie in the lake.
     """
 
     snapshot: Snapshot
@@ -85,6 +89,7 @@ class Exported:
     added: int
     removed: int
     as_text: tuple[str, ...]
+    elsewhere: int
 
     @property
     def written(self) -> int:
@@ -152,6 +157,21 @@ def mapped(kind: Type, names: Mapping[str, str]) -> Type:
     if "list" in kind:
         return {"list": mapped(kind["list"], names)}
     return {"struct": {name: mapped(inner, names) for name, inner in kind["struct"].items()}}
+
+
+def cut(text: str, longest: int, *, up: bool) -> str | None:
+    """A text that is not longer, and not above a text; or not below it. None where there is none."""
+    if len(text) <= longest:
+        return text
+    if not up:
+        return text[:longest]
+    for end in range(longest, 0, -1):
+        following = ord(text[end - 1]) + 1
+        if following == _SURROGATES.start:
+            following = _SURROGATES.stop
+        if following <= sys.maxunicode:
+            return text[: end - 1] + chr(following)
+    return None
 
 
 def data_files(lake: "Lake", found: Snapshot, folder: str, known: Iterable[str]) -> list[DataFile]:

@@ -7,7 +7,6 @@ and all of the new ones from then on.
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
-    from lakehouse.models.catchup import Increment
-    from lakehouse.models.openlineage import Emitter
+    from lakehouse.models.catchup import Catchup
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
 
@@ -185,7 +183,7 @@ class Run:
         self.checks_only = checks_only
         self.spark: Spark | None = None
         self.changed: set[str] = set()
-        self.increments: dict[str, Increment] = {}
+        self.increments: dict[str, Catchup] = {}
         self.columns: dict[str, tuple[tuple[str, str], ...]] = {}
         self._outcomes: dict[str, Outcome] = {}
 
@@ -268,7 +266,7 @@ class Run:
                 self.spark.view(name, model)
             return replace(about, status="defined")
         found = catchup.attempt(self, cursor, model) if model.kind == "incremental" else None
-        if isinstance(found, catchup.Increment):
+        if isinstance(found, catchup.Catchup):
             self.increments[name] = found
         else:
             about = replace(about, whole=found or "")

@@ -17,7 +17,7 @@ from lakehouse.duck.names import quote
 from lakehouse.duck.sql import DELETED, SEQ, scan, state
 from lakehouse.duck.views import with_compaction
 from lakehouse.errors import LakehouseError
-from lakehouse.models.expressions import ALIAS
+from lakehouse.models.follow.values import ALIAS
 from lakehouse.models.increments import Increment
 
 if TYPE_CHECKING:
@@ -70,16 +70,18 @@ class Delta:
     unchanged: bool = False
 
 
-def seen(log: Log, table: str, seq: int) -> Seen:
-    """What a build records of a table that it read.
+def seen(log: Log, table: str, seq: int, *, digest: str = "") -> Seen:
+    """What is known of a table at a position that a build read.
 
     Args:
-        log: The log of its source, as the build's views were made from it.
+        log: The log of its source.
         table: The table.
-        seq: The position that the build read.
+        seq: The position.
+        digest: Digest of the commit there, as it was then; that of the log by default.
     """
+    columns = log.tables[table].columns_at(seq)
     return Seen(
-        seq=seq, digest=log.digest_at(seq) if seq else "", columns=_columns_digest(log.tables[table].columns)
+        seq=seq, digest=digest or (log.digest_at(seq) if seq else ""), columns=_columns_digest(columns)
     )
 
 

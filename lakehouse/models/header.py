@@ -19,7 +19,9 @@ OF_SQL = ("kind", "key", "grain", "description", "columns", "tests")
 OF_PYTHON = (*OF_SQL, "inputs")
 OF_TEST = ("description", "severity")
 
-_MAPPING = re.compile(r"""\{|["']?[A-Za-z_]\w*["']?\s*:(\s|$)""")  # how the first line of a header begins
+_MAPPING = re.compile(
+    r"""\s*(?:\{|["']?[A-Za-z_]\w*["']?\s*:(\s|$))"""
+)  # how the first line of a header begins
 _RULER = re.compile(r"[-=*#_~\s]*")  # lines that only look nice
 _PROSE = 'Prose with a colon goes into quotes: description: "…"'
 
@@ -83,7 +85,7 @@ def _dashes(text: str, start: int, line: int) -> Pieces:
     rest = text[text.rfind("\n", 0, start) + 1 :] if start < len(text) else ""
     lines = rest.splitlines(keepends=True)
     count = next((i for i, row in enumerate(lines) if not row.lstrip().startswith("--")), len(lines))
-    inside = [row.strip()[2:] for row in lines[:count]]
+    inside = [row.strip()[2:].removeprefix(" ") for row in lines[:count]]
     header = textwrap.dedent("\n".join("" if _RULER.fullmatch(row) else row for row in inside))
     return Pieces(header, line, "".join(lines[count:]), line + count)
 
@@ -140,7 +142,7 @@ def read_header(text: str, place: Place, *, known: Collection[str] = OF_SQL) -> 
 def _prose(rows: Sequence[str], place: Place, known: Collection[str]) -> str:
     """A comment that is no mapping, as paragraphs; with words of a header in it, it is a mistake."""
     for at, row in enumerate(rows):
-        word = re.match(rf"({'|'.join(known)})\s*:(\s|$)", row)
+        word = re.match(rf"\s*({'|'.join(known)})\s*:(\s|$)", row)
         if word:
             raise place.error(
                 f"`{word[1]}:` stands in a comment that begins as prose",

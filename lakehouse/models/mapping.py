@@ -53,7 +53,8 @@ def read_mapping(text: str, place: Place) -> dict[str, Said]:
         raise place.error(
             f"the header is no YAML: {problem}",
             line=place.line + mark.line if mark else None,
-            hint='Text with a colon, a quote or a bracket at its beginning goes into quotes: description: "…"',
+            hint='Text with a colon, or a quote or bracket at its beginning, goes into quotes: description: "…". '
+            "Other comments go below the header, after a blank line.",
         ) from None
     finally:
         loader.dispose()

@@ -150,6 +150,8 @@ class Resolver:
             return (
                 f"Write {' or '.join(f'`{full}`' for full in same[:3])}: only models go without their schema."
             )
+        if base in ABOUT:
+            return f"Write `{LAKE}.{base}`: only models go without their schema."
         others = [other for other in self.models if other != self.itself]
         ends = {full.split(".", 1)[1]: full for full in self._tables.values()}
         found = [*near(base, others), *(ends[end] for end in near(base, ends))][:3]

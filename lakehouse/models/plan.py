@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lakehouse.core.definition import ABOUT, Definition, Input, Reference, read_definitions
+from lakehouse.core.definition import ABOUT, Definition, Reference, read_definitions
 from lakehouse.models import graph
 from lakehouse.models.folder import ModelFile, model_files, parse_model, parse_test, test_files
 from lakehouse.models.model import SOURCE, Model, Test
@@ -66,19 +66,19 @@ class Plan:
         """The models that each model reads."""
         return graph.reads(self.models.values())
 
-    def behind(self, name: str) -> Iterator[Reference]:
-        """The stored tables that a model's result is made from, through the views that it reads."""
-        seen: set[str] = set()
-        waiting = [name]
-        while waiting:
-            for reference in self.models[waiting.pop()].references:
-                if reference.name in seen:
-                    continue
-                seen.add(reference.name)
-                if self.is_view(reference):
-                    waiting.append(reference.table)
-                else:
-                    yield reference
+    def through(self, name: str) -> list[str]:
+        """A model, and the views that it reads, straight or through others."""
+        found = [name]
+        for one in found:
+            found += [
+                r.table for r in self.models[one].references if self.is_view(r) and r.table not in found
+            ]
+        return list(dict.fromkeys(found))
+
+    def behind(self, name: str) -> list[Reference]:
+        """The stored tables that a model's result is made from, through the views that it reads; each once."""
+        references = (r for one in self.through(name) for r in self.models[one].references)
+        return list({r.name: r for r in references if not self.is_view(r)}.values())
 
     def is_view(self, reference: Reference) -> bool:
         """Whether it is a model that is not stored."""
@@ -99,26 +99,46 @@ class Plan:
             positions: Where each log is read at.
             now: Stored models that this build changes.
         """
+        anew = self.anew(lake, name)
+        if anew or self.models[name].kind == "view":
+            return [anew] if anew else []
+        return [reason for _, reason in self.moved(lake, name, positions, now)]
+
+    def anew(self, lake: "Lake", name: str) -> str:
+        """Why the whole of a model is to be computed, whatever its inputs are; empty if it is not."""
         before = self.before.get(name)
         if before is None:
-            return ["new"]
+            return "new"
         model = self.models[name]
         if before.fingerprint != self.fingerprints[name]:
             same = (before.sql, before.kind, before.key) == (model.sql, model.kind, model.key)
-            return ["a view that it reads changed" if same else "it changed"]
+            return "a view that it reads changed" if same else "it changed"
         if self.full:
-            return ["asked for in full"]
-        if model.kind == "view":
-            return []
-        if changed_since(lake, SOURCE, name, before.built, "", lake.log(SOURCE).head):
-            return ["something else than a build changed it"]
-        reasons = []
+            return "asked for in full"
+        if model.kind != "view" and changed_since(
+            lake, SOURCE, name, before.built, "", lake.log(SOURCE).head
+        ):
+            return "something else than a build changed it"
+        return ""
+
+    def moved(
+        self, lake: "Lake", name: str, positions: Mapping[str, int], now: Collection[str]
+    ) -> Iterator[tuple[Reference, str]]:
+        """The stored tables behind a model that are others than those it was made from, and how.
+
+        Args:
+            lake: The lake.
+            name: The model.
+            positions: Where each log is read at.
+            now: Stored models that this build changes.
+        """
         for reference in self.behind(name):
             if reference.source == SOURCE and reference.table in now:
-                reasons.append(f"{reference.name} changed")
+                yield reference, f"{reference.name} changed"
             else:
-                reasons += _moved(lake, reference, before, positions)
-        return reasons
+                how = _moved(lake, reference, self.before[name], positions)
+                if how:
+                    yield reference, how
 
     def described(self, name: str) -> Definition:
         """What the log is to say of a model: its words and tests as they are, what a build found as it was."""
@@ -212,19 +232,17 @@ def changed_since(lake: "Lake", source: str, table: str, seq: int, digest: str, 
     return any(at <= until and (change.parts or change.base) for at, change in known.changes_since(seq + 1))
 
 
-def _moved(
-    lake: "Lake", reference: Reference, before: Definition, positions: Mapping[str, int]
-) -> Iterator[str]:
-    """Why an input is another than the one that a definition's result was made from."""
-    read = before.inputs.get(reference.name, Input(seq=-1))
+def _moved(lake: "Lake", reference: Reference, before: Definition, positions: Mapping[str, int]) -> str:
+    """How an input is another than the one that a definition's result was made from; empty if it is not."""
+    read = before.inputs.get(reference.name)
     until = about(positions) if reference.source == ABOUT else positions.get(reference.source, 0)
-    if read.seq < 0:
-        yield f"{reference.name} was not read before"
-    elif reference.source == ABOUT:
-        if read.seq != until:
-            yield "there are new loads"
-    elif changed_since(lake, reference.source, reference.table, read.seq, read.digest, until):
-        yield f"{reference.name}: load {read.seq} -> {until}"
+    if read is None:
+        return f"{reference.name} was not read before"
+    if reference.source == ABOUT:
+        return "" if read.seq == until else "there are new loads"
+    if changed_since(lake, reference.source, reference.table, read.seq, read.digest, until):
+        return f"{reference.name}: load {read.seq} -> {until}"
+    return ""
 
 
 def about(positions: Mapping[str, int]) -> int:

@@ -70,6 +70,7 @@ def references_of(
             raise statement.place.error_at(statement.sql, table.start, message, hint=hint)
         found.append(replace(resolved, start=table.start, end=table.end, alias=table.alias))
     _check_columns(statement, named)
+    _check_aliases(statement, named)
     return tuple(found)
 
 
@@ -81,9 +82,28 @@ def written(statement: Statement) -> Iterator[Named]:
     """
     from sqlglot import exp
 
-    nodes = [node for node in statement.tree.find_all(exp.Table) if not _is_cte(node)]
+    nodes = [node for node in statement.nodes if isinstance(node, exp.Table) and not _is_cte(node)]
     named = [found for node in nodes if (found := _named(node, statement)) is not None]
     yield from sorted(named, key=lambda table: table.start)
+
+
+def table_of(node: "exp.Table", resolver: Resolver) -> Reference | None:
+    """What a table of a parsed SELECT is in the lake; None for a CTE, a table function, or what is not there.
+
+    Args:
+        node: The table, in its tree.
+        resolver: What there is.
+    """
+    from sqlglot import exp
+
+    called = not isinstance(node.this, exp.Identifier)
+    if (
+        node.catalog
+        or (not called and _is_cte(node))
+        or (called and not isinstance(node.this, exp.Anonymous))
+    ):
+        return None
+    return resolver.resolve(node.db, node.this.name, called=called)
 
 
 def _named(node: "exp.Table", statement: Statement) -> Named | None:
@@ -101,6 +121,10 @@ def _named(node: "exp.Table", statement: Statement) -> Named | None:
         first = spans[-1][0]
         name = _unquoted(statement.sql[first:end])
     table = Named(node.db, name, called, start, end, bool(node.alias))
+    if isinstance(node.parent, exp.Describe | exp.Summarize):
+        word = node.parent.key.upper()
+        hint = f"Write {word} FROM {statement.sql[start:end]}."
+        raise statement.place.error_at(statement.sql, start, f"{word} wants a FROM here", hint=hint)
     _check_source(node, table, statement)
     return table
 
@@ -154,7 +178,8 @@ def _is_cte(node: "exp.Table") -> bool:
         ctes = outer.args.get("with_")
         if isinstance(outer, exp.With):
             # A CTE sees those before it; and itself, where it recurs.
-            before = outer.expressions[: outer.expressions.index(inner)]
+            mine = next(at for at, cte in enumerate(outer.expressions) if cte is inner)
+            before = outer.expressions[:mine]
             if not schema and _has(before, name):
                 return True
             if outer.recursive and inner.alias.lower() == name and _recurs(inner.this, node):
@@ -191,7 +216,9 @@ def _check_macros(statement: Statement) -> None:
     """Refuse dbt's `ref('x')` and `source('a', 'b')`, saying what to write."""
     from sqlglot import exp
 
-    for call in statement.tree.find_all(exp.Anonymous):
+    for call in statement.nodes:
+        if not isinstance(call, exp.Anonymous):
+            continue
         name = call.name.lower()
         texts = [a.name for a in call.expressions if isinstance(a, exp.Literal | exp.Column)]
         if name in ("ref", "source") and texts and len(texts) == len(call.expressions):
@@ -209,15 +236,13 @@ def _check_columns(statement: Statement, named: Collection[Named]) -> None:
     from sqlglot import exp
 
     tables = {(t.schema.lower(), t.name.lower()) for t in named if t.schema}
-    hidden = {alias.name.lower() for alias in statement.tree.find_all(exp.TableAlias)}
+    hidden = {node.name.lower() for node in statement.nodes if isinstance(node, exp.TableAlias)}
     tables = {pair for pair in tables if pair[0] not in hidden}
     if not tables:
         return
-    for node in statement.tree.find_all(exp.Column, exp.Dot):
-        parts: list[exp.Expr] = node.parts  # type: ignore[attr-defined]
+    for node in statement.nodes:
+        parts = _parts(node) if isinstance(node, exp.Column | exp.Dot) else []
         if len(parts) < 3 or (parts[0].name.lower(), parts[1].name.lower()) not in tables:  # noqa: PLR2004
-            continue
-        if "start" not in parts[0].meta:
             continue
         start, end = parts[0].meta["start"], parts[1].meta["end"] + 1
         short = statement.sql[parts[1].meta["start"] : end]
@@ -228,3 +253,44 @@ def _check_columns(statement: Statement, named: Collection[Named]) -> None:
             hint=f"Write {short}.{parts[2].name}, or give the table an alias: a model is also read as of other moments, "
             "when its tables have other schemas.",
         )
+
+
+def _check_aliases(statement: Statement, named: Collection[Named]) -> None:
+    """Refuse two tables of one name in one FROM: they differ by their schemas alone, which other moments lack."""
+    from sqlglot import exp
+
+    plain_at = {table.start: table for table in named if not table.alias}
+    seen: dict[tuple[int, str], exp.Expr] = {}
+    for node in statement.nodes:
+        if not isinstance(node, exp.Table | exp.Subquery):
+            continue
+        name = (node.alias or (node.name or node.this.name if isinstance(node, exp.Table) else "")).lower()
+        key = (id(node.find_ancestor(exp.Select)), name)
+        first = seen.setdefault(key, node)
+        if first is node or not name:
+            continue
+        starts = [start for one in (node, first) if (start := _start(one)) in plain_at]
+        if starts:
+            table = plain_at[max(starts)]
+            text = statement.sql[table.start : table.end]
+            hint = f"Give one an alias: {text} AS …"
+            raise statement.place.error_at(
+                statement.sql, table.start, f"two tables are called {table.name} here", hint=hint
+            )
+
+
+def _start(node: "exp.Expr") -> int:
+    """Where the name of a table begins; -1 for what has none."""
+    from sqlglot import exp
+
+    first = next(iter(node.parts), None) if isinstance(node, exp.Table) else None
+    return int(first.meta.get("start", -1)) if first is not None else -1
+
+
+def _parts(node: "exp.Expr") -> "list[exp.Expr]":
+    """The names of `a.b.c`, with what may be called on them."""
+    from sqlglot import exp
+
+    if isinstance(node, exp.Dot):
+        return [*_parts(node.this), node.expression]
+    return list(node.parts) if isinstance(node, exp.Column) else [node]

@@ -25,11 +25,13 @@ class Statement:
     Attributes:
         sql: Its text, up to its last word: without a semicolon, and without comments after it.
         tree: The same, parsed. Offsets in it are those in `sql`.
+        nodes: All that is in the tree, from the top; walking it takes longer than anything else.
         place: Where it begins.
     """
 
     sql: str
     tree: "exp.Expr"
+    nodes: "tuple[exp.Expr, ...]"
     place: Place
 
 
@@ -54,14 +56,18 @@ def parse_statement(text: str, place: Place) -> Statement:
             hint = "A file holds one SELECT; several in a row are written as WITH a AS (…) SELECT …"
             raise place.error_at(text, token.start, "a second statement begins after this", hint=hint)
     sql = text[: tokens[-1].end + 1]
-    _check_begins(sql, tokens[0], place)
+    _check_words(sql, tokens, place)
     try:
         tree = _dialect().parser().parse(tokens, sql)[0]
+        nodes = tuple(tree.walk()) if tree is not None else ()
     except ParseError as error:
         raise _unparsable(sql, error, place) from None
+    except RecursionError:
+        raise place.error("is nested too deeply", hint="Write its inner parts as WITH … AS.") from None
     if not isinstance(tree, exp.Query | exp.Pivot | exp.Values):
         raise _not_a_select(sql, tokens[0], place)
-    return Statement(sql=sql, tree=tree, place=place)
+    _check_writes(sql, nodes, place)
+    return Statement(sql=sql, tree=tree, nodes=nodes, place=place)
 
 
 def _dialect() -> "Dialect":
@@ -112,20 +118,40 @@ def plain(first: str, second: str | None = None) -> str:
     return f"`{first}.{second}`" if second else f"`{first}`"
 
 
+_ONE_SELECT = (
+    "A model is one SELECT; `kind` in its header says how its result is kept, and `lakehouse build` keeps it."
+)
 _BEGINS = re.compile(r"(?:select|with|from|values|pivot|unpivot)\b|\(", re.IGNORECASE)
 
 
-def _check_begins(sql: str, first: "Token", place: Place) -> None:
-    if not _BEGINS.match(sql, first.start):
-        raise _not_a_select(sql, first, place)
+def _check_words(sql: str, tokens: "list[Token]", place: Place) -> None:
+    from sqlglot.tokenizer_core import TokenType
+
+    # `TABLE t` is a SELECT that the parser does not know, and takes for something else.
+    if not _BEGINS.match(sql, tokens[0].start) and tokens[0].token_type != TokenType.TABLE:
+        raise _not_a_select(sql, tokens[0], place)
+    for token in tokens:
+        if token.token_type == TokenType.TABLE:
+            raise place.error_at(sql, token.start, "TABLE is no SELECT", hint="Write FROM in place of TABLE.")
+        if token.text in ("?", "$") and token.token_type in (TokenType.PLACEHOLDER, TokenType.PARAMETER):
+            hint = "A model has no parameters: write the value, or read it from a table."
+            raise place.error_at(sql, token.start, f"{token.text} is a parameter", hint=hint)
+
+
+def _check_writes(sql: str, nodes: "tuple[exp.Expr, ...]", place: Place) -> None:
+    from sqlglot import exp
+
+    node = next((node for node in nodes if isinstance(node, exp.DML | exp.DDL | exp.Command)), None)
+    if node is not None:
+        first = node.find(exp.Identifier)
+        start = first.meta.get("start", 0) if first is not None else 0
+        raise place.error_at(
+            sql, start, f"{node.key.upper()} writes, and a model only reads", hint=_ONE_SELECT
+        )
 
 
 def _not_a_select(sql: str, first: "Token", place: Place) -> Exception:
-    word = first.text.upper()
-    hint = "A model is one SELECT; `kind` in its header says how its result is kept, and `lakehouse build` keeps it."
-    if word == "TABLE":
-        hint = f"Write FROM in place of {word}."
-    return place.error_at(sql, first.start, f"{word} is no SELECT", hint=hint)
+    return place.error_at(sql, first.start, f"{first.text.upper()} is no SELECT", hint=_ONE_SELECT)
 
 
 def _unparsable(sql: str, error: "ParseError", place: Place) -> Exception:
@@ -138,9 +164,7 @@ def _unparsable(sql: str, error: "ParseError", place: Place) -> Exception:
     what = re.sub(
         r" but got <Token .*", "", about.get("description") or "it cannot be parsed", flags=re.DOTALL
     )
-    return place.error_at(
-        sql,
-        min(start, len(sql)),
-        f"this is no SQL that can be read: {what}",
-        hint="References are found by parsing; if DuckDB itself takes this, say it in other words.",
-    )
+    hint = "References are found by parsing; if DuckDB itself takes this, say it in other words."
+    if re.match(r"\s*(un)?pivot\b", sql, re.IGNORECASE):
+        hint = "What comes after a PIVOT goes around it: FROM (PIVOT …) ORDER BY …"
+    return place.error_at(sql, min(start, len(sql)), f"this is no SQL that can be read: {what}", hint=hint)

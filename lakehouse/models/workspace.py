@@ -158,9 +158,66 @@ class Workspace:
             self._candidates.add(name)
         make(relation(name))
 
-    def is_candidate(self, name: str) -> bool:
-        """Whether a model's table is of this build, and not what the lake has."""
-        return name in self._candidates
+    def is_candidate(self, reference: Reference) -> bool:
+        """Whether a table is of this build, and not what the lake has."""
+        return reference.source == SOURCE and reference.table in self._candidates
+
+    def columns_of(self, cursor: duckdb.DuckDBPyConnection, reference: Reference) -> tuple[str, ...]:
+        """Names of the columns of a table that is there, in order."""
+        table = f"{DATABASE}.{quote(reference.source)}.{quote(reference.table)}"
+        return tuple(str(row[0]) for row in cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall())
+
+    def compute_over(
+        self, cursor: duckdb.DuckDBPyConnection, model: Model, driver: Reference, rows: str, *, to: str
+    ) -> None:
+        """Run a model as if a table that it reads had other rows.
+
+        Args:
+            cursor: A connection to the workspace, which has what the model reads.
+            model: The model.
+            driver: The table.
+            rows: A SELECT of its rows.
+            to: Name of the table to make.
+        """
+        database = quote(f"{DATABASE}_{model.name}")
+        cursor.execute(f"ATTACH ':memory:' AS {database}")
+        try:
+            made: set[str] = set()
+            cursor.execute(f"CREATE SCHEMA {database}.{quote(SOURCE)}")
+            self._mirror(cursor, database, model, {driver.name: rows}, made)
+            cursor.execute(f"USE {database}.{quote(SOURCE)}")
+            cursor.execute(f"CREATE TABLE {to} AS {model.sql}")
+        finally:
+            self._enter(cursor)
+            cursor.execute(f"DETACH {database}")
+
+    def _mirror(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        database: str,
+        model: Model,
+        given: Mapping[str, str],
+        made: set[str],
+    ) -> None:
+        """Have in another database what a model reads: what is given for it, or what is here."""
+        for reference in model.references:
+            name = f"{quote(reference.source)}.{quote(reference.read)}"
+            if reference.source == ABOUT or name in made:
+                continue
+            made.add(name)
+            plain = reference.source == SOURCE and not reference.form
+            read = self._models.get(reference.table) if plain else None
+            sql = given.get(reference.name, f"SELECT * FROM {DATABASE}.{name}")
+            if read is not None and read.kind == "view":
+                self._mirror(cursor, database, read, given, made)
+                sql = read.sql
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{quote(reference.source)}")
+            cursor.execute(f"USE {database}.{quote(SOURCE)}")
+            if reference.form in {"at", "diff"}:
+                given_to = "t1, t2" if reference.form == "diff" else "t"
+                cursor.execute(f"CREATE MACRO {database}.{name}({given_to}) AS TABLE {sql}({given_to})")
+            else:
+                cursor.execute(f"CREATE VIEW {database}.{name} AS {sql}")
 
     def differs(self, cursor: duckdb.DuckDBPyConnection, name: str) -> bool:
         """Whether a candidate has other rows or columns than what the lake has under its name."""

@@ -207,7 +207,7 @@ def test_a_test_of_its_own_refuses_all_that_it_reads(lake: Lake, put: Callable[.
     ("files", "code", "words"),
     [
         ({"a": "select * from b", "b": "select * from a"}, 2, ["a -> b -> a"]),
-        ({"a": "select *\nfrom shop.product"}, 2, ["models/a.sql:2", "`products`"]),
+        ({"a": "select *\nfrom shop.product"}, 2, ["models/a.sql:2", "`shop.products`"]),
         ({"a": "select *\nfrom {{ ref('products') }}"}, 2, ["models/a.sql:2"]),
         ({"a": "-- kind: tabel\nselect 1 as x"}, 2, ["models/a.sql:1", "table"]),
         ({"a": "select 1 as x; select 2 as y"}, 2, ["models/a.sql"]),

@@ -1,13 +1,15 @@
 """The catalogue: what a lake and its models are, as one JSON value.
 
-It is worked out from the logs, the tags and nothing else: no clock, no machine, no file of a project. So a
-mirror has the same catalogue as the lake, and the same logs give the same bytes.
+It is worked out from the lake alone: its logs, its tags, and the failures that tests of models left. No clock,
+no machine and no file of a project has a part in it: a mirror can be told about too, and the same lake gives
+the same bytes.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.moments import render
+from lakehouse.errors import FormatError
 from lakehouse.models.model import SOURCE
 from lakehouse.models.site import defined, tables
 
@@ -15,13 +17,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lakehouse.core.commit import Commit
+    from lakehouse.core.definition import Definition
     from lakehouse.core.log import Log
     from lakehouse.core.tag import Tag
     from lakehouse.errors import IntegrityError
     from lakehouse.lake import Lake
 
 VERSION = 1
-_RECENT, _FAILED = 100, 50  # loads of a source that are told one by one
+_RECENT, _FAILED = 60, 60  # loads of a source that are told one by one
 
 
 def collect(lake: "Lake", *, title: str = "") -> dict[str, Any]:
@@ -41,8 +44,9 @@ def collect(lake: "Lake", *, title: str = "") -> dict[str, Any]:
 
     logs, broken = read_logs(lake)
     tags, bad_tags = read_tags(lake.store)
-    found, unread = defined.models(logs[SOURCE].pipeline if SOURCE in logs else None)
-    entries = _entries(logs, found)
+    definitions, unread = _definitions(logs)
+    gone = "source" if unread else "dropped"
+    entries = _entries(logs, definitions, defined.last_failures(lake) if definitions else {}, gone)
     for name, readers in _readers(entries).items():
         if name in entries:
             entries[name]["read_by"] = readers
@@ -57,33 +61,51 @@ def collect(lake: "Lake", *, title: str = "") -> dict[str, Any]:
         "problems": [
             *(_problem(f"source {source}", error) for source, error in broken.items()),
             *(_problem(f"tag {tag}", error) for tag, error in bad_tags.items()),
-            *(_unread(name) for name in unread),
+            *(_problem("models", error) for error in unread),
         ],
     }
 
 
-def _entries(logs: "Mapping[str, Log]", models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Every table and model by `source.table`: models first, then by source, in order of name."""
+def _definitions(logs: "Mapping[str, Log]") -> "tuple[dict[str, Definition], list[IntegrityError]]":
+    from lakehouse.core.definition import read_definitions
+
+    try:
+        return read_definitions(logs[SOURCE].pipeline if SOURCE in logs else None), []
+    except FormatError as error:
+        return {}, [error]
+
+
+def _entries(
+    logs: "Mapping[str, Log]",
+    models: "Mapping[str, Definition]",
+    failures: Mapping[str, Mapping[str, int]],
+    gone: str,
+) -> dict[str, dict[str, Any]]:
+    """Every table and model by `source.table`: models first, then by source, in order of name.
+
+    Args:
+        logs: By source.
+        models: Their definitions.
+        failures: What their tests found.
+        gone: The kind of a table of `models` that has no definition.
+    """
     limits = tables.Limits.for_tables(sum(len(log.tables) for log in logs.values()))
     found = {
-        f"{source}.{name}": {"kind": "source"} | tables.described(log, table, limits)
+        f"{source}.{name}": {"kind": gone if source == SOURCE else "source"}
+        | tables.described(log, table, limits)
         for source, log in logs.items()
         for name, table in log.tables.items()
     }
     for name, model in models.items():
-        full = f"{SOURCE}.{name}"
-        stored = found.get(full) if model["kind"] != "view" else None
-        found[full] = defined.described(model, stored)
-    for full, entry in found.items():
-        if full.startswith(f"{SOURCE}.") and entry["kind"] == "source":
-            entry["kind"] = "dropped"  # a table that was built, of a model that is there no more
+        stored = None if model.is_view else found.get(f"{SOURCE}.{name}")
+        found[f"{SOURCE}.{name}"] = defined.described(model, stored, failures.get(name, {}))
     return {name: found[name] for name in sorted(found, key=lambda n: (n.partition(".")[0] != SOURCE, n))}
 
 
 def _readers(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, entry in entries.items():
-        for read in entry.get("inputs", ()):
+        for read in entry.get("reads", ()):
             found.setdefault(read["name"], []).append(name)
     return found
 
@@ -140,14 +162,6 @@ def _tag(tag: "Tag") -> dict[str, Any]:
 
 def _problem(about: str, error: "IntegrityError") -> dict[str, str]:
     return {"about": about, "message": error.message, "hint": error.hint}
-
-
-def _unread(name: str) -> dict[str, str]:
-    return {
-        "about": f"model {name}",
-        "message": f"the definition of the model {name!r} in the log of {SOURCE} cannot be read",
-        "hint": "It was written by a newer lakehouse, or altered: upgrade, or run `lakehouse build` again.",
-    }
 
 
 def _instant(moment: "datetime") -> str:

@@ -1,5 +1,8 @@
 // Row counts over time, as steps. The frame is the data's own: its least and greatest, its first and last.
 
+// When loads of its source failed, as far as they are told, since there is the table.
+const failuresOf = (table) => (sources.get(sourceOf(table.name)).failed || []).filter((l) => l.seq > table.first_seq).map((l) => milliseconds(instantOf(sourceOf(table.name), l.seq)));
+
 const pointsOf = (table) =>
   (table.points || []).map(([seq, rows]) => ({ seq, rows, at: milliseconds(instantOf(sourceOf(table.name), seq) || "") })).filter((p) => !Number.isNaN(p.at));
 
@@ -55,6 +58,7 @@ function drawn(table, points, width) {
   });
   svg.append(
     s("path", { class: "frame", d: `M${pad.left - 5} ${scale.y(low)}V${scale.y(high)}M${scale.x(first.at)} ${height - pad.bottom + 5}H${scale.x(last.at)}` }),
+    s("path", { class: "failed", d: failuresOf(table).filter((at) => at >= first.at && at <= last.at).map((at) => `M${scale.x(at).toFixed(1)} ${height - pad.bottom + 2}v6`).join("") || null }),
     s("path", { class: "line", d: steps(points, scale) }),
     s("circle", { class: "end", cx: scale.x(last.at), cy: scale.y(last.rows), r: 3 }),
     label(pad.left - 9, scale.y(high) + 4, number(high), "end"),

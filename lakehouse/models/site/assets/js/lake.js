@@ -13,7 +13,7 @@ const sourceOf = (name) => name.split(".", 1)[0];
 const tableOf = (name) => name.slice(sourceOf(name).length + 1);
 const kindOf = (name) => (tables.get(name) || { kind: sourceOf(name) === "lakehouse" ? "about" : "other" }).kind;
 
-const reads = (name) => ((tables.get(name) || {}).inputs || []).map((input) => input.name);
+const reads = (name) => ((tables.get(name) || {}).reads || []).map((read) => read.name);
 const readBy = (() => {
   const found = new Map();
   for (const table of lake.tables) {
@@ -61,4 +61,3 @@ function reach(name, next, steps = Infinity) {
 }
 
 const keyOf = (table) => new Set(table.key || []);
-const testColumns = (test) => [].concat(test.arguments.columns ?? [], test.arguments.column ?? []).map(String);

@@ -8,7 +8,7 @@ const boxWidth = (name) => (shortened(prefix(name), 14).length + boxText(name).l
 function laidOut(names) {
   const shown = new Set(names);
   const graph = new dagre.graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 8, edgesep: 6, ranksep: 48, marginx: 12, marginy: 12, ranker: shown.size > 150 ? "tight-tree" : "network-simplex" });
+  graph.setGraph({ rankdir: "LR", nodesep: 8, edgesep: 6, ranksep: 48, rankalign: "top", marginx: 12, marginy: 12, ranker: shown.size > 150 ? "tight-tree" : "network-simplex" });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const name of shown) graph.setNode(name, { width: boxWidth(name), height: BOX.height });
   for (const name of shown) for (const from of reads(name)) if (shown.has(from) && from !== name) graph.setEdge(from, name);

@@ -7,7 +7,7 @@ const toGraph = (name) => (name ? `#/graph/${encodeURIComponent(name)}` : "#/gra
 
 // `shop.products`, the source in grey; a link where there is a page of it.
 function tableName(name, text = tableOf(name)) {
-  const inner = [h("span", { class: "of" }, `${sourceOf(name)}.`), text];
+  const inner = [h("span", { class: "of" }, `${sourceOf(name)}.`), h("wbr"), text];
   return tables.has(name) ? h("a", { class: "name", href: toTable(name) }, inner)
     : h("span", { class: "name missing", title: `${KINDS[kindOf(name)]}` }, inner);
 }
@@ -15,7 +15,7 @@ function tableName(name, text = tableOf(name)) {
 function columnName(origin) {
   const [table, column] = columnOf(origin);
   const known = tables.has(table) && tables.get(table).columns.some((c) => c.name === column);
-  const inner = [h("span", { class: "of" }, `${table}.`), column];
+  const inner = [h("span", { class: "of" }, `${sourceOf(table)}.`, h("wbr"), `${tableOf(table)}.`), h("wbr"), column];
   return known ? h("a", { class: "name", href: toColumn(table, column) }, inner) : h("span", { class: "name" }, inner);
 }
 

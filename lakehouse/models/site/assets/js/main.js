@@ -44,7 +44,7 @@ function tree() {
   const one = (source) => h("details", { open: lake.tables.length <= 80 || sources.size === 1, "data-source": source.name },
     h("summary", {}, h("span", { class: "name" }, source.name), h("small", {}, source.problem ? "!" : number(source.tables.length))),
     h("ul", {}, source.tables.map((name) => h("li", {}, h("a", { href: toTable(name), "data-name": name }, sign(kindOf(name)), tableOf(name))))));
-  document.getElementById("tree").replaceChildren(...lake.sources.map(one));
+  document.getElementById("tree").replaceChildren(h("a", { class: "start", href: "#/" }, TITLE), ...lake.sources.map(one));
 }
 
 // Where one is, in the list on the left.
@@ -64,7 +64,12 @@ function fold(open) {
   document.getElementById("menu").setAttribute("aria-expanded", String(open));
 }
 
-document.addEventListener("click", (event) => { if (event.target.closest('a[href^="#/"]')) followed = true; });
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#/"]');
+  if (!link) return;
+  followed = link.getAttribute("href") !== location.hash;
+  fold(false);
+});
 document.getElementById("menu").addEventListener("click", () => fold(!document.body.classList.contains("menu")));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("hashchange", show);

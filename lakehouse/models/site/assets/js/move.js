@@ -17,7 +17,7 @@ function move(svg, inner, size, centre) {
   };
   const fit = (least = ZOOM.least) => {
     const [width, height] = [svg.clientWidth, svg.clientHeight];
-    view.scale = Math.min(1, Math.max(least, Math.min(width / size.width, height / size.height)));
+    view.scale = Math.min(1.15, Math.max(least, Math.min(width / size.width, height / size.height)));
     view.x = (width - size.width * view.scale) / 2;
     view.y = (height - size.height * view.scale) / 2;
     if (centre && (view.x < 0 || view.y < 0)) {

@@ -4,20 +4,22 @@ const MOST_FOUND = 40;
 
 const entries = (() => {
   let all = null;
-  const entry = (kind, label, text, href, rank) => ({ kind, label, text, href, rank, name: label.toLowerCase(), all: `${label} ${text}`.toLowerCase() });
+  const entry = (kind, label, text, href, rank, own = text) => ({ kind, label, text, href, rank, name: label.toLowerCase(), all: `${label} ${text}`.toLowerCase(), own: own.toLowerCase() });
   return () => {
     all ??= [
       ...lake.tables.map((t) => entry(t.kind, t.name, [t.grain, t.description].filter(Boolean).join(". "), toTable(t.name), 0)),
       ...lake.sources.map((source) => entry("origin", source.name, "source", toSource(source.name), 1)),
-      ...lake.tables.flatMap((t) => t.columns.map((c) => entry("column", c.name, c.description ? `${t.name}: ${c.description}` : t.name, toColumn(t.name, c.name), 2))),
+      ...lake.tables.flatMap((t) => t.columns.map((c) => entry("column", c.name, c.description ? `${t.name}: ${c.description}` : t.name, toColumn(t.name, c.name), 2, c.description || ""))),
     ];
     return all;
   };
 })();
 
-// How well a text fits, less is better: the name itself, its beginning, the beginning of a word in it, anywhere, its description.
+// How well a text fits, less is better: the name itself, its beginning, the beginning of a word in it, anywhere, its
+// description. A column is not found by the name of its table alone.
 function fit(entry, words) {
   let sum = entry.rank * 0.5;
+  if (!words.some((word) => entry.name.includes(word) || entry.own.includes(word))) return null;
   for (const word of words) {
     const at = entry.name.indexOf(word);
     if (at < 0 && !entry.all.includes(word)) return null;
@@ -83,7 +85,7 @@ function searchBox() {
 function option(entry, n) {
   const kind = entry.kind === "column" ? "column" : entry.kind === "origin" ? "source" : KINDS[entry.kind];
   return h("li", { role: "option", id: `found-${n}`, "aria-selected": "false" },
-    h("a", { href: entry.href, tabindex: -1 }, h("span", { class: "name" }, entry.label), h("span", { class: "note" }, kind), h("span", { class: "text" }, shortened(entry.text, 110))));
+    h("a", { href: entry.href, tabindex: -1 }, h("span", { class: "name" }, entry.label), h("span", { class: "note" }, kind), h("span", { class: "text" }, entry.text.slice(0, 200))));
 }
 
 const remark = (count) =>

@@ -31,10 +31,10 @@ function coloured(text, language) {
 function modelText(model) {
   const language = model.language === "python" ? "python" : "sql";
   const points = Array.from(model.sql); // the places of references count characters, not UTF-16 units
-  const places = language === "sql" ? [...model.references].sort((a, b) => a.start - b.start) : [];
+  const places = language === "sql" ? model.references : [];
   const out = [];
   let from = 0;
-  for (const { table, start, end } of places) {
+  for (const [table, start, end] of places) {
     if (start < from || end <= start || end > points.length || !tables.has(table)) continue;
     out.push(coloured(points.slice(from, start).join(""), language));
     out.push(h("a", { href: toTable(table) }, points.slice(start, end).join("")));

@@ -1,5 +1,7 @@
 // The first page, and the page of a source.
 
+const MANY = 60; // of one source, on the first page
+
 function startPage() {
   const models = lake.tables.filter(isModel);
   const loads = lake.sources.reduce((sum, source) => sum + (source.loads || 0), 0);
@@ -24,28 +26,40 @@ function sourceList(source) {
   const own = source.tables.map((name) => tables.get(name));
   return h("section", { class: "source" },
     h("h2", {}, h("a", { href: toSource(source.name) }, source.name), h("small", {}, source.problem ? "cannot be read" : state(source))),
-    own.length ? tableList(`Tables of ${source.name}`, own) : h("p", { class: "note" }, source.problem || "No tables yet."));
+    own.length ? tableList(`Tables of ${source.name}`, own.length > MANY ? own.slice(0, MANY) : own) : null,
+    own.length > MANY ? h("p", { class: "note" }, h("a", { href: toSource(source.name) }, `All ${number(own.length)}`), ` of ${source.name}`) : null,
+    own.length ? null : h("p", { class: "note" }, source.problem || "No tables yet."));
 }
 
 function state(source) {
-  const parts = [many(source.tables.length, source.name === "models" ? "model" : "table"), many(source.loads, "load")];
+  const parts = [counted(source), many(source.loads, "load")];
   if (source.failures) parts.push(h("span", { class: "bad" }, `${number(source.failures)} failed`));
   if (newestOf(source)) parts.push(["newest ", stamp(newestOf(source))]);
   return parts.map((part, n) => [n ? " · " : "", part]);
 }
 
+function counted(source) {
+  const models = source.tables.filter((name) => isModel(tables.get(name))).length;
+  const rest = source.tables.length - models;
+  return [models ? many(models, "model") : null, rest || !models ? many(rest, "table") : null].filter(Boolean).join(", ");
+}
+
 function tableList(caption, own) {
   return grid(caption, [
     { name: "Name", class: "who", of: (t) => [sign(t.kind), h("a", { class: "name", href: toTable(t.name) }, tableOf(t.name))] },
-    { name: "What it is", class: "what", of: (t) => firstLine(t.description || t.grain) },
-    { name: "Columns", class: "n", of: (t) => number(t.columns.filter((c) => c.gone_seq === undefined).length) },
+    { name: "What it is", class: "what", of: (t) => inline(firstSentence(t.description || t.grain || "")) },
+    { name: "Columns", class: "n", of: (t) => (t.columns.length ? number(t.columns.filter((c) => c.gone_seq === undefined).length) : null) },
     { name: "Rows", class: "n", of: (t) => (t.rows === undefined ? null : number(t.rows)) },
     { name: "Over time", class: "wide", of: (t) => spark(t) },
     { name: "Last load", class: "when", of: (t) => stamp(instantOf(sourceOf(t.name), t.last_seq), day) },
-  ], own, { class: "tables" });
+  ], own, { class: "tables", whole: true });
 }
 
-const firstLine = (text) => (text ? shortened(text.trim().split(/\n/)[0], 140) : null);
+// The first sentence; of a long one its beginning.
+function firstSentence(text) {
+  const [first] = text.trim().split(/\n|(?<=[.!?]) +(?=[\p{Lu}`])/u);
+  return first.length <= 150 ? first : `${first.slice(0, 140).replace(/\s+\S*$/, "")} …`;
+}
 
 function sourcePage(name) {
   const source = sources.get(name);

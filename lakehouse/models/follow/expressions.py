@@ -1,22 +1,13 @@
-"""What an expression of a SELECT stands for: one of the columns of one table, followed through everything between.
+"""Reading the expressions of a block: each kind of node, each field of it and each function is known here, or refused."""
 
-It reads DuckDB's own syntax tree, so there is nothing between what is looked at here and what runs. Each kind
-of node, each field of it and each function is either known here or refused.
-"""
-
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.errors import UserError
-from lakehouse.models import functions
+from lakehouse.models.follow import functions
+from lakehouse.models.follow.tree import Node, Text, called, is_name, only, text_of
+from lakehouse.models.follow.values import Other, Scope, Traced, Value, made, tree_of
 
-Node = dict[str, Any]  # of DuckDB's syntax tree
-ALIAS = "_lake_d"  # what the driver is called in expressions over its columns
-
-_PLACES = {"query_location", "query_location_length", "qualified_name"}
-_EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 _NO_ORDER = {"type": "ORDER_MODIFIER", "orders": []}
 _LAMBDAS = {
     "apply", "array_apply", "array_filter", "array_reduce", "array_transform", "filter", "list_apply", "list_filter",
@@ -34,114 +25,7 @@ _WHOLE = {
     "UNBOUNDED_FOLLOWING",
     "CURRENT_ROW_RANGE",
 }  # bounds that no order of peers moves
-_NOWHERE = 2**62
-
-
-class NotIncremental(UserError):  # noqa: N818 - it is what the SELECT is, and no fault where the whole is computed
-    """A SELECT whose result cannot be kept up to date from what one of its inputs gained.
-
-    Args:
-        what: What in the SELECT stands in the way.
-        hint: What to change.
-        where: The file, or the view that the SELECT reads.
-        line: The line in it.
-    """
-
-    def __init__(self, what: str, *, hint: str = "", where: str = "", line: int = 0) -> None:
-        self.what, self.where, self.line = what, where, line
-        place = f"{where}:{line}: " if line else f"{where}: "
-        super().__init__(f"{place}{what}", hint=hint or "Write it in another way, or make it `kind: table`.")
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """A value that is a function of columns of one row of the driver.
-
-    Attributes:
-        tree: The expression, as JSON of DuckDB's tree; equal for equal expressions.
-        reads: Whether it reads a column at all.
-    """
-
-    tree: str
-    reads: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    """Any other value, and why it is none."""
-
-    why: str
-
-
-Value = Traced | Other
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A SELECT, where it stands, and on which line it begins."""
-
-    sql: bytes
-    where: str
-    line: int
-
-    def line_of(self, node: Mapping[str, Any]) -> int:
-        """The line on which a node of its tree begins."""
-        at = node.get("query_location", 0)
-        return self.line + (self.sql[:at].count(b"\n") if 0 <= at < _NOWHERE else 0)
-
-    def refuse(self, node: Mapping[str, Any], what: str, hint: str = "") -> NotIncremental:
-        """The error that a node is one that cannot be followed."""
-        return NotIncremental(what, hint=hint, where=self.where, line=self.line_of(node))
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A relation in a FROM.
-
-    Attributes:
-        names: What it can be called by: `("p",)`, or `("products",)` and `("shop", "products")`; lower case.
-        columns: Its columns by name in lower case, in order.
-    """
-
-    names: tuple[tuple[str, ...], ...]
-    columns: Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What names mean in a block.
-
-    Attributes:
-        sources: The relations of its FROM.
-        merged: Columns that a USING made one of two.
-        parent: The scope around it.
-    """
-
-    sources: tuple[Source, ...] = ()
-    merged: Mapping[str, Value] = field(default_factory=dict)
-    parent: "Scope | None" = None
-
-    def find(self, parts: Sequence[str]) -> Value | None:
-        """What a name stands for here; None where it stands for nothing."""
-        found = list(self._meanings([part.lower() for part in parts]))
-        if not found:
-            return None
-        if len(found) > 1:
-            return Other(f"{'.'.join(parts)} may mean several columns")
-        value, rest = found[0]
-        return _field(value, parts[len(parts) - rest :]) if rest else value
-
-    def _meanings(self, parts: list[str]) -> Iterator[tuple[Value, int]]:
-        """Each meaning, and how many parts at the end of the name are fields of a struct."""
-        if parts[0] in self.merged:
-            yield self.merged[parts[0]], len(parts) - 1
-        for source in self.sources:
-            if parts[0] in source.columns and parts[0] not in self.merged:
-                yield source.columns[parts[0]], len(parts) - 1
-            for name in source.names:
-                rest = parts[len(name) :]
-                if rest and tuple(parts[: len(name)]) == name and rest[0] in source.columns:
-                    yield source.columns[rest[0]], len(rest) - 1
+_FIXED = "Leave it out, or make it `kind: table`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +65,7 @@ class Reader:
         self.windows: list[Window] = []
         self.outer = False
         self._subquery = subquery
+        self._inside = 0  # how many aggregates are around what is read
         self._open: list[str] = []  # aliases that are being read
         self._locals: list[set[str]] = []  # parameters of lambdas
 
@@ -198,13 +83,13 @@ class Reader:
             "LAMBDA": self._arrow, "SUBQUERY": self._select, "WINDOW": self._window,
         }  # fmt: skip
         if kind not in reads:
-            raise self.text.refuse(node, f"{_called(node)} is not followed")
+            raise self.text.refuse(node, f"{called(node)} is not followed")
         return reads[kind](node)
 
     def grouping(self, node: Node) -> Value:
         """The same where DuckDB may take a name for the block's own name, before the column or after it."""
         value = self.value(node)
-        name = node["column_names"][0].lower() if _is_name(node) else ""
+        name = node["column_names"][0].lower() if is_name(node) else ""
         if name in self.aliases and self.aliases[name] is not node and self.scope.find([name]) is not None:
             own = self.value(self.aliases[name])
             if own != value:
@@ -225,7 +110,7 @@ class Reader:
         found = self.scope.find(parts)
         if found is not None:
             return found
-        if _is_name(node) and parts[0].lower() in self.aliases:
+        if is_name(node) and parts[0].lower() in self.aliases:
             return self._alias(node, parts[0].lower())
         scope = self.scope.parent
         while scope is not None:
@@ -254,27 +139,32 @@ class Reader:
         for check in node["case_checks"]:
             both = {name: self.value(check[name]) for name in ("when_expr", "then_expr")}
             values += both.values()
-            checks.append({name: _tree(value) for name, value in both.items()})
+            checks.append({name: tree_of(value) for name, value in both.items()})
         values.append(self.value(node["else_expr"]))
-        return _made(node, values, case_checks=checks, else_expr=_tree(values[-1]))
+        return made(node, values, case_checks=checks, else_expr=tree_of(values[-1]))
 
     def _function_of_parts(self, node: Node, fields: Sequence[str]) -> Value:
         only(self.text, node, *fields, "alias", "type_expr", "try_cast")
         if node["class"] == "OPERATOR" and node["type"] not in functions.OPERATORS:
-            raise self.text.refuse(node, f"{_called(node)} is not followed")
+            raise self.text.refuse(node, f"{called(node)} is not followed")
         values: list[Value] = []
         parts: dict[str, Any] = {}
         for name in fields:
             if isinstance(node[name], list):
                 several = [self.value(child) for child in node[name]]
                 values += several
-                parts[name] = [_tree(value) for value in several]
+                parts[name] = [tree_of(value) for value in several]
             elif node[name] is not None:
                 values.append(self.value(node[name]))
-                parts[name] = _tree(values[-1])
-        return _made(node, values, **parts)
+                parts[name] = tree_of(values[-1])
+        return made(node, values, **parts)
 
     def _function(self, node: Node) -> Value:
+        name = node["function_name"].lower()
+        if node["schema"] or node["catalog"]:
+            raise self.text.refuse(
+                node, f"{node['schema']}.{name}(…) is not followed", f"Write it as {name}(…)."
+            )
         only(
             self.text,
             node,
@@ -286,7 +176,6 @@ class Reader:
             "is_operator",
             "alias",
         )
-        name = node["function_name"].lower()
         if name in functions.AGGREGATES or name in functions.IN_ORDER:
             return self._aggregate(node, name)
         if name == "unnest":
@@ -297,10 +186,10 @@ class Reader:
             raise self.text.refuse(node, f"{name} is not followed as it is written here")
         values = self._arguments(node, name)
         arguments = [
-            {**argument, "expression": _tree(value)}
+            {**argument, "expression": tree_of(value)}
             for argument, value in zip(node["arguments"], values, strict=True)
         ]
-        return _made(node, values, arguments=arguments)
+        return made(node, values, arguments=arguments)
 
     def _aggregate(self, node: Node, name: str) -> Value:
         ordered = node["order_bys"]["orders"]
@@ -309,10 +198,12 @@ class Reader:
                 node, f"which row {name} takes first is left open", f"Say it: {name}(x ORDER BY y); or use min, max or arg_max."
             )  # fmt: skip
         before, self.outer = self.outer, False
+        self._inside += 1
         self._arguments(node, name)
         for inner in (node["filter"], *(order["expression"] for order in ordered)):
             if inner is not None:
                 self.value(inner)
+        self._inside -= 1
         if self.outer:  # it may be an aggregate of the block around this one
             raise self.text.refuse(node, f"{name} in a subquery reads columns from around it")
         self.outer = before
@@ -337,7 +228,7 @@ class Reader:
             if given["class"] == "COLUMN_REF"
             else [a["expression"] for a in given.get("arguments", ())]
         )
-        if not names or not all(_is_name(name) for name in names):
+        if not names or not all(is_name(name) for name in names):
             raise self.text.refuse(node, "a lambda is not followed as it is written here")
         self._locals.append({name["column_names"][0] for name in names})
         self.value(node["expr"])
@@ -350,7 +241,7 @@ class Reader:
         if node["syntax_type"] != "SINGLE_ARROW":
             raise self.text.refuse(node, "a lambda is not followed here")
         values = [self.value(node["lhs"]), self.value(node["expr"])]
-        return _made(node, values, lhs=_tree(values[0]), expr=_tree(values[1]))
+        return made(node, values, lhs=tree_of(values[0]), expr=tree_of(values[1]))
 
     def _select(self, node: Node) -> Value:
         only(
@@ -363,6 +254,8 @@ class Reader:
             "alias",
             allow={"INVALID"},
         )
+        if self._inside and self.scope.parent is not None:
+            raise self.text.refuse(node, "a subquery in an aggregate in a subquery is not followed")
         if node["child"] is not None:
             self.value(node["child"])
         self._subquery(node, self.scope)
@@ -399,88 +292,6 @@ class Reader:
         return Other("it is made by a window function")
 
     def _check(self, node: Node, name: str, known: frozenset[str]) -> None:
-        if node.get("schema") or node.get("catalog"):
-            raise self.text.refuse(
-                node, f"{node['schema']}.{name}(…) is not followed", f"Write it as {name}(…)."
-            )
         if name not in known:
             what = f"{name}(…) is not known to give the same answer for the same rows"
             raise self.text.refuse(node, what, _FIXED)
-
-
-_FIXED = "Leave it out, or make it `kind: table`."
-
-
-def only(text: Text, node: Node, *known: str, allow: set[str] | None = None) -> None:
-    """Refuse a node that says more than is known here; a later DuckDB may."""
-    for name, value in node.items():
-        if name in _PLACES or name in ("class", "type") or name in known:
-            continue
-        if value not in _EMPTY and not (allow and isinstance(value, str) and value in allow):
-            raise text.refuse(node, f"{_called(node)} with {name.replace('_', ' ')} is not followed")
-
-
-def text_of(node: Node) -> str:
-    """A node as text that is equal for equal expressions: without places, and without its own name."""
-    return json.dumps({**_plain(node), "alias": ""}, sort_keys=True, ensure_ascii=False)
-
-
-def column(name: str) -> Traced:
-    """A column of the driver."""
-    node = {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [ALIAS, name]}
-    return Traced(text_of(node), reads=True)
-
-
-def columns_of(value: Traced) -> Iterator[str]:
-    """The columns of the driver that an expression reads."""
-    nodes = [_tree(value)]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, list):
-            nodes += node
-        elif isinstance(node, dict):
-            if node.get("class") == "COLUMN_REF":
-                yield node["column_names"][1]
-            nodes += node.values()
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_plain(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    plain = {name: _plain(child) for name, child in node.items() if name not in _PLACES}
-    for name in ("function_name", "type_name"):
-        if name in plain:
-            plain[name] = plain[name].lower()
-    return plain
-
-
-def _tree(value: Value) -> Any:
-    return json.loads(value.tree) if isinstance(value, Traced) else None
-
-
-def _made(node: Node, values: Sequence[Value], **parts: Any) -> Value:
-    """An expression of values that are known."""
-    for value in values:
-        if isinstance(value, Other):
-            return value
-    reads = any(isinstance(value, Traced) and value.reads for value in values)
-    return Traced(text_of({**node, **parts}), reads=reads)
-
-
-def _field(value: Value, fields: Sequence[str]) -> Value:
-    """A field of a column that is a struct."""
-    node = _tree(value)
-    if node is None or node["class"] != "COLUMN_REF":
-        return Other("it is part of a struct")
-    return Traced(text_of({**node, "column_names": [*node["column_names"], *fields]}), reads=True)
-
-
-def _is_name(node: Node) -> bool:
-    return node["class"] == "COLUMN_REF" and len(node["column_names"]) == 1
-
-
-def _called(node: Node) -> str:
-    """A node as people call it."""
-    return str(node.get("type") or node.get("class", "this")).replace("_", " ").lower()

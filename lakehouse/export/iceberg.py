@@ -1,0 +1,483 @@
+"""`lakehouse export iceberg`: a table as an Iceberg table (format version 2).
+
+The layout is that of Iceberg's own file-system tables: `metadata/v<N>.metadata.json`, each created only if
+absent, and `version-hint.text` with the newest N; so no catalog has to run. Manifests are pyiceberg's. Parts
+have no field ids, so the table maps names to them. A column keeps its id for as long as the table lives,
+also where it comes to have another type: each snapshot is read by the schema of its own time, and no file
+is in two snapshots in which a column that lies in it has different types.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.core.types import Type, decimal
+from lakehouse.errors import ContentionError, SchemaError, SetupError, UserError
+from lakehouse.export.files import (
+    DataFile,
+    Exported,
+    cut,
+    data_files,
+    kept_as_text,
+    mapped,
+    place_of,
+    state_of,
+)
+from lakehouse.provenance import version
+from lakehouse.store import Absent, Exists, LocalStore, open_store
+
+if TYPE_CHECKING:
+    import pyiceberg.manifest
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.name_mapping import MappedField
+    from pyiceberg.types import IcebergType
+
+    from lakehouse.lake import Lake
+    from lakehouse.snapshot import Snapshot
+
+_LAKE, _TABLE = "lakehouse.lake", "lakehouse.table"  # properties: what the table is an export of
+_ATTEMPTS = 10
+_LONGEST = 16  # characters of text in bounds, as other writers cut it
+_ELEMENT = "element"  # what the items of a list are called in paths
+_HINT = "metadata/version-hint.text"
+_NAME_MAPPING = "schema.name-mapping.default"
+_SYSTEM = {"_lake_seq": 2_000_000_001, "_lake_deleted": 2_000_000_002}  # ids that no column reaches
+_SETTINGS = {"commit.retry.num-retries": "0", "commit.manifest-merge.enabled": "true"}
+
+# Types that Iceberg has not, and those that hold their values. Text that Parquet calls JSON is refused by Polars.
+_KEPT_AS = {
+    "json": "string", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32",
+    "uint32": "int64", "uint64": "decimal(20,0)", "timestamp_ns": "string", "timestamptz_ns": "string",
+}  # fmt: skip
+
+_Path = tuple[str, ...]
+
+
+def export_iceberg(
+    lake: "Lake",
+    table: str,
+    *,
+    as_of: datetime | str | int | None = None,
+    out: str | Path | None = None,
+) -> Exported:
+    """Make a table, as of a moment, readable as an Iceberg table; a new snapshot of it where there is one.
+
+    Args:
+        lake: The lake.
+        table: `source.table`.
+        as_of: An instant, a tag, or the number of a load; now by default.
+        out: The folder below which `<source>/<table>` goes; by default `exports/iceberg` beside the lake.
+
+    Raises:
+        SetupError: pyiceberg is not installed.
+        NotFoundError: There is no such table or load.
+        UserError: The table was not there yet, or the place holds something else, or is no local folder.
+        IntegrityError: A part is missing or damaged.
+        ContentionError: Other exports to the same place won every attempt.
+    """
+    _check_installed()
+    place = place_of(lake, table, "iceberg", out)
+    store = open_store(place)
+    if not isinstance(store, LocalStore):
+        raise UserError(
+            f"{place}: Iceberg tables are written to local folders only",
+            hint="Name a folder with -o; the files that it names may be in a bucket.",
+        )
+    _Target.read(store).check(lake.id, table)
+    found = state_of(lake, table, as_of, f"{place}/data", lambda kind: mapped(kind, _KEPT_AS))
+    for _ in range(_ATTEMPTS):
+        target = _Target.read(store)
+        target.check(lake.id, table)
+        there = target.files()
+        names = {target.name_of(path): path for path in there}
+        files = data_files(lake, found, f"{place}/data", names)
+        added = [file for file in files if file.name not in names]
+        removed = names.keys() - {file.name for file in files}
+        described = target.described(lake.id, found)
+        changed = bool(added or removed) or described.has_news or target.metadata is None
+        try:
+            if changed:
+                target.commit(described, found, added, [there[names[name]] for name in sorted(removed)])
+        except Exists:
+            continue
+        target.hint()
+        return Exported(
+            snapshot=found,
+            location=place,
+            version=target.version,
+            changed=changed,
+            added=len(added),
+            removed=len(removed),
+            as_text=kept_as_text(lake, found, _KEPT_AS),
+            elsewhere=sum(not file.is_inside for file in files),
+        )
+    raise ContentionError(f"{place}: other exports of it won every attempt", hint="Run it again.")
+
+
+def _check_installed() -> None:
+    try:
+        import pyiceberg.table  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise SetupError(
+            f"an Iceberg export needs the package pyiceberg ({error})",
+            hint="Install it: pip install 'lakehouse[iceberg]'",
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """The metadata that a state wants.
+
+    Attributes:
+        metadata: What the table has, with the state's schema as the current one.
+        ids: Field ids by path.
+        has_news: Whether the schema is another than before.
+    """
+
+    metadata: "TableMetadata"
+    ids: Mapping[_Path, int]
+    has_news: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Target:
+    """An Iceberg table in a folder.
+
+    Attributes:
+        store: The folder.
+        version: Number of its newest metadata file; 0 without any.
+        metadata: What that says; None without any.
+    """
+
+    store: LocalStore
+    version: int = 0
+    metadata: "TableMetadata | None" = None
+
+    @classmethod
+    def read(cls, store: LocalStore) -> "_Target":
+        """The table in a folder. The newest file counts, whatever the hint says: it may be behind."""
+        from pyiceberg.table.metadata import TableMetadataUtil
+
+        target = cls(store=store)
+        while True:
+            try:
+                text = store.get(_key(target.version + 1))
+            except Absent:
+                break
+            target.version += 1
+            last = text
+        if target.version:
+            try:
+                target.metadata = TableMetadataUtil.parse_obj(json.loads(last))
+            except ValueError as error:
+                raise _foreign(store.url, f"{_key(target.version)} cannot be read ({error})") from error
+        return target
+
+    @property
+    def location(self) -> str:
+        """The table's folder as a URI."""
+        return f"file://{self.store.url}"
+
+    def check(self, lake: str, table: str) -> None:
+        """Refuse a table that is not an earlier export of the same table to the same folder.
+
+        Raises:
+            UserError: It is another one.
+        """
+        if self.metadata is None:
+            return
+        said = self.metadata.properties
+        if (said.get(_LAKE), said.get(_TABLE)) != (lake, table):
+            raise _foreign(self.store.url, f"it is not an export of {table} of this lake")
+        if self.metadata.location != self.location:  # Iceberg names everything by absolute paths
+            raise _foreign(self.store.url, f"it was made at {self.metadata.location} and moved")
+
+    def table(self, metadata: "TableMetadata") -> "Table":
+        """The table with some metadata, as pyiceberg takes it. Commits come back to this folder."""
+        from pyiceberg.io import load_file_io
+        from pyiceberg.table import Table
+
+        return Table(
+            identifier=tuple(metadata.properties[_TABLE].split(".")),
+            metadata=metadata,
+            metadata_location=f"{self.location}/{_key(self.version)}",
+            io=load_file_io(location=self.location),
+            catalog=_catalog(self),
+        )
+
+    def files(self) -> "dict[str, pyiceberg.manifest.DataFile]":
+        """The data files that the table has, by path."""
+        snapshot = self.metadata.current_snapshot() if self.metadata else None
+        if snapshot is None or self.metadata is None:
+            return {}
+        io = self.table(self.metadata).io
+        entries = (
+            e for m in snapshot.manifests(io) for e in m.fetch_manifest_entry(io, discard_deleted=True)
+        )
+        return {entry.data_file.file_path: entry.data_file for entry in entries}
+
+    def path_of(self, name: str) -> str:
+        """A data file as manifests name it."""
+        if "/" not in name:
+            return f"{self.location}/data/{name}"
+        return name if "://" in name else f"file://{name}"
+
+    def name_of(self, path: str) -> str:
+        """The data file that manifests mean by a path."""
+        return path.removeprefix(f"{self.location}/data/").removeprefix("file://")
+
+    def described(self, lake: str, found: "Snapshot") -> _Described:
+        """The table's metadata with the schema of a state."""
+        from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+        from pyiceberg.schema import Schema
+        from pyiceberg.table.metadata import new_table_metadata
+        from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+        from pyiceberg.table.update import (
+            AddSchemaUpdate,
+            SetCurrentSchemaUpdate,
+            SetPropertiesUpdate,
+            update_table_metadata,
+        )
+
+        before = self.metadata
+        ids = _Ids(last=before.last_column_id if before else 0)
+        for schema in before.schemas if before else ():
+            ids.know(schema.as_struct(), ())
+        fields = [ids.field(column.name, column.type, ()) for column in found.columns]
+        number = max(s.schema_id for s in before.schemas) + 1 if before else 0
+        try:
+            wanted = Schema(*fields, schema_id=number)
+        except ValueError as error:  # a column `a.b` beside a struct `a` with a field `b`
+            raise SchemaError(
+                f"{found.table}: Iceberg cannot tell its columns apart ({error})",
+                hint="Export it as Delta, or a view of it with other names.",
+            ) from None
+        if before is None:
+            made = new_table_metadata(
+                wanted, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, self.location,
+                {_LAKE: lake, _TABLE: found.table, **_SETTINGS},
+            )  # fmt: skip
+            ids = _Ids(last=made.last_column_id)  # it gave others
+            ids.know(made.schema().as_struct(), ())
+            news: list[Any] = []
+        else:
+            made = before
+            there = next((s.schema_id for s in before.schemas if s.as_struct() == wanted.as_struct()), None)
+            if there == before.current_schema_id:
+                return _Described(metadata=before, ids=ids.known, has_news=False)
+            news = [] if there is not None else [AddSchemaUpdate(schema=wanted)]
+            current = {"schema-id": number if there is None else there}
+            news.append(SetCurrentSchemaUpdate.model_validate(current))
+        news.append(SetPropertiesUpdate(updates={_NAME_MAPPING: ids.mapping()}))
+        return _Described(metadata=update_table_metadata(made, tuple(news)), ids=ids.known, has_news=True)
+
+    def commit(
+        self,
+        described: _Described,
+        found: "Snapshot",
+        added: list[DataFile],
+        removed: "list[pyiceberg.manifest.DataFile]",
+    ) -> None:
+        """Write a snapshot that has some data files more and others no longer.
+
+        Raises:
+            Exists: Another export was first.
+        """
+        table = self.table(described.metadata)
+        about = {
+            "lakehouse.seq": str(found.seq),
+            "lakehouse.digest": found.digest,
+            "engine-name": "lakehouse",
+            "engine-version": version(),
+        }
+        with table.transaction() as transaction:
+            update = transaction.update_snapshot(snapshot_properties=about)
+            with update.overwrite() if removed else update.merge_append() as writer:
+                for gone in removed:
+                    writer.delete_data_file(gone)
+                for file in added:
+                    writer.append_data_file(self._entry(file, table.schema(), described.ids))
+
+    def _entry(
+        self, file: DataFile, schema: "Schema", ids: Mapping[_Path, int]
+    ) -> "pyiceberg.manifest.DataFile":
+        from pyiceberg.conversions import to_bytes
+        from pyiceberg.manifest import DataFile as Entry
+        from pyiceberg.manifest import DataFileContent, FileFormat
+        from pyiceberg.typedef import Record
+        from pyiceberg.types import PrimitiveType
+
+        bounds = {ids[name,]: found for name, found in file.bounds.items()}
+        least: dict[int, bytes] = {}
+        most: dict[int, bytes] = {}
+        for number, found in bounds.items():
+            kind = schema.find_type(number)
+            for ends, value, up in ((least, found.least, False), (most, found.most, True)):
+                bound = cut(value, _LONGEST, up=up) if isinstance(value, str) else value
+                if bound is not None and isinstance(kind, PrimitiveType):
+                    ends[number] = to_bytes(kind, bound)
+        entry = Entry.from_args(
+            content=DataFileContent.DATA,
+            file_path=self.path_of(file.name),
+            file_format=FileFormat.PARQUET,
+            partition=Record(),
+            record_count=file.rows,
+            file_size_in_bytes=file.size_bytes,
+            value_counts=dict.fromkeys(bounds, file.rows),
+            null_value_counts={number: found.nulls for number, found in bounds.items()},
+            lower_bounds=least,
+            upper_bounds=most,
+        )
+        entry.spec_id = 0
+        return entry
+
+    def put(self, metadata: "TableMetadata") -> str:
+        """Write the next metadata file, after what it names is safe on the disk; where it is.
+
+        Raises:
+            Exists: Another export was first.
+        """
+        snapshot = metadata.current_snapshot()
+        if snapshot is not None:
+            io = self.table(metadata).io
+            mine = [m for m in snapshot.manifests(io) if m.added_snapshot_id == snapshot.snapshot_id]
+            for path in (snapshot.manifest_list, *(m.manifest_path for m in mine)):
+                with Path(path.removeprefix("file://")).open("rb") as file:
+                    os.fsync(file.fileno())
+        self.store.create(_key(self.version + 1), metadata.model_dump_json().encode())
+        self.version += 1
+        return f"{self.location}/{_key(self.version)}"
+
+    def hint(self) -> None:
+        """Say which metadata file is the newest; readers look there first."""
+        text = str(self.version).encode()
+        try:
+            if int(self.store.get(_HINT)) >= self.version:
+                return
+        except (Absent, ValueError):
+            pass
+        self.store.put(_HINT, text)
+
+
+def _key(number: int) -> str:
+    return f"metadata/v{number}.metadata.json"
+
+
+def _foreign(place: str, why: str) -> UserError:
+    return UserError(
+        f"{place}: holds an Iceberg table that cannot be exported to: {why}",
+        hint="Delete that folder (the lake is not touched by it), or name another one with -o.",
+    )
+
+
+def _catalog(target: _Target) -> Any:
+    """What pyiceberg hands its commits to."""
+    from pyiceberg.catalog.noop import NoopCatalog
+    from pyiceberg.table import CommitTableResponse
+    from pyiceberg.table.update import update_table_metadata
+
+    class Folder(NoopCatalog):
+        """A catalog of one table: its folder."""
+
+        def commit_table(self, table: Any, requirements: Any, updates: Any) -> Any:
+            # What is required is that nobody was first: that is what creating the file proves.
+            del requirements
+            before = f"{target.location}/{_key(target.version)}" if target.version else None
+            metadata = update_table_metadata(table.metadata, updates, metadata_location=before)
+            where = target.put(metadata)
+            return CommitTableResponse.model_validate({"metadata": metadata, "metadata-location": where})
+
+    return Folder("lakehouse")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ids:
+    """Field ids by path; the items of a list have the path of the list and `element`.
+
+    Attributes:
+        last: The greatest that was given so far.
+        known: All that were given.
+    """
+
+    last: int
+    known: dict[_Path, int] = field(default_factory=dict)
+
+    def know(self, kind: "IcebergType", path: _Path) -> None:
+        """Keep the ids that are in a type."""
+        from pyiceberg.types import ListType, StructType
+
+        if isinstance(kind, StructType):
+            for one in kind.fields:
+                self.known[*path, one.name] = one.field_id
+                self.know(one.field_type, (*path, one.name))
+        elif isinstance(kind, ListType):
+            self.known[*path, _ELEMENT] = kind.element_id
+            self.know(kind.element_type, (*path, _ELEMENT))
+
+    def of(self, path: _Path) -> int:
+        """The id of a path, given now if it has none."""
+        if path not in self.known:
+            self.last += 1
+            self.known[path] = self.last
+        return self.known[path]
+
+    def field(self, name: str, kind: Type, path: _Path) -> Any:
+        """A column, or a field of a struct, in Iceberg's terms."""
+        from pyiceberg.types import NestedField
+
+        mine = (*path, name)
+        number = self.of(mine)
+        return NestedField(number, name, self.type(kind, mine), required=False)
+
+    def type(self, kind: Type, path: _Path) -> "IcebergType":
+        """A type in Iceberg's terms."""
+        from pyiceberg.types import ListType, StructType
+
+        if isinstance(kind, str):
+            return _scalar(kind)
+        if "list" in kind:
+            item = (*path, _ELEMENT)
+            number = self.of(item)
+            return ListType(
+                element_id=number, element_type=self.type(kind["list"], item), element_required=False
+            )
+        return StructType(*(self.field(name, inner, path) for name, inner in kind["struct"].items()))
+
+    def mapping(self) -> str:
+        """The mapping from names to ids, of all columns that there ever were.
+
+        pyiceberg refuses a file that has a column without an id, so those have one that no table declares.
+        """
+        from pyiceberg.table.name_mapping import MappedField, NameMapping
+
+        system = [MappedField.model_validate({"field-id": n, "names": [name]}) for name, n in _SYSTEM.items()]
+        return NameMapping(root=[*self._mapped(()), *system]).model_dump_json()
+
+    def _mapped(self, path: _Path) -> "Iterator[MappedField]":
+        from pyiceberg.table.name_mapping import MappedField
+
+        for inner, number in self.known.items():
+            if inner[:-1] == path:
+                about = {"field-id": number, "names": [inner[-1]], "fields": list(self._mapped(inner))}
+                yield MappedField.model_validate(about)
+
+
+def _scalar(kind: str) -> "IcebergType":
+    from pyiceberg import types
+
+    shape = decimal(kind)
+    if shape:
+        return types.DecimalType(*shape)
+    made: dict[str, type[IcebergType]] = {
+        "null": types.StringType, "bool": types.BooleanType, "int32": types.IntegerType, "int64": types.LongType,
+        "bigint": types.LongType, "float32": types.FloatType, "float64": types.DoubleType,
+        "string": types.StringType, "binary": types.BinaryType, "date": types.DateType, "time": types.TimeType,
+        "timestamp": types.TimestampType, "timestamptz": types.TimestamptzType,
+    }  # fmt: skip
+    return made[kind]()
