@@ -226,6 +226,8 @@ def _said(definition: Definition) -> JSON:
 def _definition(name: str, record: JSON) -> Definition:
     if record["kind"] not in KINDS:
         raise ValueError(f"kind is {record['kind']!r}; this lakehouse knows {', '.join(KINDS)}")
+    if record["kind"] == "view" and _text(record, "language", "sql") != "sql":
+        raise ValueError(f"it is a view in {record['language']!r}")
     sql = _text(record, "sql")
     references = tuple(_reference(reference) for reference in record.get("references", ()))
     if _text(record, "language", "sql") == "sql":

@@ -19,6 +19,7 @@ _PURE = {
     (name,)
     for name in (
         "range", "generate_series", "generate_subscripts", "unnest", "repeat", "repeat_row", "json_each", "json_tree",
+        "summary", "icu_calendar_names", "pg_timezone_names",
     )
 }  # fmt: skip
 
@@ -47,12 +48,12 @@ def forbidden(
     named = {(name,) for node in nodes for name in _with_names(node) if "." not in name}  # no name of a file
     known = {"BASE_TABLE": {*tables, *named}, "TABLE_FUNCTION": {*macros, *_PURE}}
     for node in nodes:
-        if node.get("type") == "SHOW_REF":
+        kind = str(node.get("type"))  # of what is cast, that is an object
+        if kind == "SHOW_REF":
             return "it describes tables, where rows are expected"
-        if node.get("type") in known:
-            path = _path(node.get("function", node))
-            if path not in known[node["type"]]:
-                return f"it reads {'.'.join(path)}, which is no table of the lake"
+        path = _path(node.get("function", node)) if kind in known else ()
+        if path and path not in known[kind]:
+            return f"it reads {'.'.join(path)}, which is no table of the lake"
     return ""
 
 

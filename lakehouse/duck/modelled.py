@@ -76,7 +76,7 @@ def _row(
 def _built(log: Log, views: Views, before: Mapping[str, int], known: int) -> dict[str, int]:
     """The load that made the present data of each model, and of a view its present definition."""
     found = {
-        name: log.tables[name].last_seq
+        name: definition.built or log.tables[name].last_seq
         for name, definition in views.definitions.items()
         if not definition.is_view and name in log.tables
     }

@@ -25,7 +25,7 @@ from lakehouse.duck.sql import duck_type
 from lakehouse.duck.trouble import told
 from lakehouse.duck.views import has_free_history
 
-ABOUT_TABLES = ("loads", "table_loads", "files", "tables", "columns", "tags", "models")
+ABOUT_TABLES = ("about", "loads", "table_loads", "files", "tables", "columns", "tags", "models")
 _VERSION = 1  # of what is made of a definition: goes up when that changes
 
 

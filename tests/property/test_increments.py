@@ -81,7 +81,7 @@ def check(
     duck: duckdb.DuckDBPyConnection, sql: str, key: tuple[str, ...], driver: str, old: list[Row], new: list[Row]
 ) -> None:  # fmt: skip
     try:
-        increment = analyse(sql, views=VIEWS, driver=f"s.{driver}", key=key, columns=COLUMNS)
+        increment = analyse(sql, views=VIEWS, driver=f"s.{driver}", key=key, columns=COLUMNS, duck=duck)
     except NotIncremental as refused:
         event(f"refused: {refused.what[:60]}" if "key" not in refused.what else "refused: key")
         return

@@ -310,7 +310,7 @@ def _ranked(values: "Values", this: exp.Expr, window: str) -> str:
 
 
 RULES: dict[str, Callable[["Values", Any], str]] = {
-    **{name: _aggregate for name in _AGGREGATES},
+    **dict.fromkeys(_AGGREGATES, _aggregate),
     "Filter": _filtered,
     "Window": _over,
 }

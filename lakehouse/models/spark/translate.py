@@ -376,7 +376,7 @@ def _spread_windows(node: exp.Select) -> None:
     named = {window.this.name: window for window in node.args.get("windows") or []}
     for used in node.find_all(exp.Window):
         alias = used.args.get("alias")
-        if alias is None or used.parent is node and used.arg_key == "windows":
+        if alias is None or (used.parent is node and used.arg_key == "windows"):
             continue
         window = named.get(alias.name)
         if window is None or used.args.get("partition_by") or used.args.get("order") or used.args.get("spec"):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.duck.names import literal, quote
 
 if TYPE_CHECKING:
-    import duckdb
     from duckdb.sqltypes import DuckDBPyType
 
 Columns = dict[str, "DuckDBPyType"]  # by name, in order

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from lakehouse.models.spark.casts import cast
-from lakehouse.models.spark.kinds import MOMENT, NUMBER, REAL, WHOLE, kind, spark_name, spark_text, spark_type
+from lakehouse.models.spark.kinds import MOMENT, NUMBER, WHOLE, kind, spark_name, spark_text, spark_type
 from lakehouse.models.spark.trouble import Refusal
 from lakehouse.models.spark.twin import Columns, Twin
 
