@@ -392,7 +392,9 @@ class Run:
 
 def _target(test: Test) -> Reference | None:
     """The table that a test compares the model's with, if there is one."""
+    from lakehouse.models import audit
+
     if test.kind != "relationships":
         return None
-    source, table, _ = test.arguments["to"].split(".", 2)
+    source, table, _ = audit.target(test)
     return Reference(source=source, table=table)
