@@ -128,3 +128,48 @@ def test_what_is_accepted_is_right(duck: duckdb.DuckDBPyConnection, data: st.Dat
 @given(st.data())
 def test_what_is_accepted_is_right_at_length(duck: duckdb.DuckDBPyConnection, data: st.DataObject) -> None:
     one(data, duck)
+
+
+K = Increment(driver="s.d", groups=(("k", "_lake_d.k"),), reads=("k",))
+G = Increment(driver="s.d", groups=(("g", "_lake_d.g"),), reads=("g",))
+ONLY_ADDED = Increment(driver="s.d")
+OLD: list[Row] = [(1, "a", 1, 0.5, ["a"]), (2, "a", 2, 1.0, None), (3, "b", 0, 1.5, ["b"])]
+NEW: list[Row] = [*OLD[:2], (3, "a", 3, 0.5, ["b"]), (4, "b", 3, None, [])]
+MORE: list[Row] = [*OLD, *NEW[2:]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "increment"),
+    [
+        ("select k, row_number() over (order by n desc, k) as r from s.d", K),
+        ("select k, max(n) over (partition by g) as m from s.d", K),
+        ("select g, k from s.d qualify n = max(n) over (partition by g)", K),
+        ("select max(k) as k, g, count(*) as c from s.d group by g", K),
+        ("select distinct on (g) g, k from s.d order by g, n desc", K),
+        ("select k, n from s.d order by n desc limit 2", K),
+        ("select o.k, d.n from s.d as o left join s.d as d on o.g = d.g", K),
+        ("select k from s.d where n = (select max(n) from s.d)", K),
+        ("select k from s.d union all select w as k from s.o", K),
+        ("select k from s.d union all select n as k from s.d", K),
+        ("select o.g, d.k from s.o left join s.d on o.g = d.g and d.n < 2", K),
+        ("select w as k from s.o anti join s.d on o.w = d.k", Increment(driver="s.d", groups=(("k", "_lake_d.n"),))),
+        ("select coalesce(o.one, d.k) as k, d.n from s.d left join (select 9 as one, g from s.o) as o on o.g = d.g and d.n > 2",
+         Increment(driver="s.d", groups=(("k", "coalesce(9, _lake_d.k)"),))),
+        ("select distinct g from s.d", ONLY_ADDED),
+        ("select g, count(*) as c from s.d group by g", ONLY_ADDED),
+        ("select k, lag(k) over (order by k) as before from s.d", ONLY_ADDED),
+        ("select g from s.d union select g from s.d", ONLY_ADDED),
+        ("select k from s.d union all select w from s.o", ONLY_ADDED),
+        ("select n from s.d where n < (select avg(n) from s.d)", ONLY_ADDED),
+    ],
+)  # fmt: skip
+def test_what_is_refused_would_be_wrong(
+    duck: duckdb.DuckDBPyConnection, sql: str, increment: Increment
+) -> None:
+    fill(duck, "o_rows", [("a", 1, 1), ("b", 4, 0)])
+    fill(duck, "d_rows", OLD)
+    key = [name for name, _ in increment.groups]
+    with pytest.raises(NotIncremental):
+        analyse(sql, views=VIEWS, driver="s.d", key=key, columns=COLUMNS, duck=duck)
+    with pytest.raises(AssertionError):
+        check(duck, sql, increment, OLD, NEW if increment.groups else MORE)
