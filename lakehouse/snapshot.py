@@ -8,17 +8,15 @@ it is made once.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.types import Column, Type, merge_columns
-from lakehouse.errors import LakehouseError, MissingPartError, UserError
-from lakehouse.store import Absent, LocalStore, open_store
+from lakehouse.errors import MissingPartError, UserError
+from lakehouse.store import Absent
 
 if TYPE_CHECKING:
     import duckdb
@@ -157,7 +155,9 @@ class _State:
         self.wanted = tuple(
             Column(name=c.name, type=kept_as(c.type), source_name=c.source_name) for c in self.columns
         )
-        self.folder = _Folder(folder)
+        from lakehouse.duck.writing import Folder
+
+        self.folder = Folder(folder)
 
     def _columns(self) -> tuple[Column, ...]:
         """The columns up to the position; in a wider type where a part that holds later rows too has one."""
@@ -277,11 +277,12 @@ class _State:
         import duckdb
 
         from lakehouse.duck.trouble import unreadable
+        from lakehouse.duck.writing import copy, writer
         from lakehouse.parquet.check import first_damage
 
         try:
-            with _writer(self.lake, self.folder) as (connection, temporary):
-                rows = _copy(connection, sql, temporary)
+            with writer(self.lake, self.folder) as (connection, temporary):
+                rows = copy(connection, sql, temporary)
                 self.folder.keep(name, temporary)
                 return rows
         except duckdb.Error as error:
@@ -352,65 +353,6 @@ def _loads_in(lake: "Lake", part: "File") -> tuple[int, int]:
     return min(group.min for group in groups), max(group.max for group in groups)
 
 
-class _Folder:
-    """Where written files go."""
-
-    def __init__(self, place: str | Path) -> None:
-        self.store = open_store(place)
-
-    @property
-    def scratch(self) -> Path | None:
-        """A folder on the same disk, if it is local."""
-        if not isinstance(self.store, LocalStore):
-            return None
-        self.store.root.mkdir(parents=True, exist_ok=True)
-        return self.store.root
-
-    def locate(self, name: str) -> str:
-        """What an engine opens."""
-        return f"{self.store.url}/{name}"
-
-    def rows_in(self, name: str) -> int | None:
-        """Rows of a file that was written before; None where there is none, or none that is whole."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            with self.store.open(name) as file:
-                return int(pq.ParquetFile(file).metadata.num_rows)
-        except (LakehouseError, pa.ArrowInvalid, OSError):
-            return None
-
-    def keep(self, name: str, file: Path) -> None:
-        """Put a finished file in its place."""
-        self.store.put(name, file)
-
-
-@contextmanager
-def _writer(lake: "Lake", folder: _Folder) -> "Iterator[tuple[duckdb.DuckDBPyConnection, Path]]":
-    """A connection that opens the lake's parts and writes one file, which goes away with it."""
-    from lakehouse.duck.files import PROTOCOL, connect
-
-    with tempfile.TemporaryDirectory(dir=folder.scratch, prefix=".tmp-", ignore_cleanup_errors=True) as made:
-        scratch = Path(made).resolve()
-        local = isinstance(lake.store, LocalStore)
-        allowed = [f"{lake.url}/" if local else f"{PROTOCOL}://{lake.id}/", f"{scratch}/"]
-        with connect(lake) as connection:
-            connection.execute("SET temp_directory = ?", [str(scratch / "spill")])
-            connection.execute("SET allowed_directories = ?", [allowed])
-            connection.execute("SET enable_external_access = false")
-            yield connection, scratch / "rows.parquet"
-
-
-def _copy(connection: "duckdb.DuckDBPyConnection", sql: str, target: Path) -> int:
-    from lakehouse.duck.names import literal
-
-    done = connection.execute(
-        f"COPY ({sql}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
-    ).fetchall()
-    return int(done[0][0])
-
-
 # Views.
 
 
@@ -424,12 +366,13 @@ def _of_view(
     """What a view shows at a moment, written to a file that is named by its bytes."""
     from lakehouse.duck.names import quote
     from lakehouse.duck.sql import duck_type, widened
+    from lakehouse.duck.writing import Folder, copy, writer
     from lakehouse.tags import resolve
 
     source, _, view = name.partition(".")
     at = resolve(lake, as_of).get(source, 0)
     session = lake.session(as_of=as_of)
-    place = _Folder(folder)
+    place = Folder(folder)
     with session.explained():
         relation = session.connection.sql(f"SELECT * FROM {quote(source)}.{quote(view)}")
         columns = _columns_of(relation)
@@ -438,9 +381,9 @@ def _of_view(
             f"{widened(f'{quote(have.name)}::{duck_type(have.type)}', _typed(have.type), _typed(want.type))} AS {quote(want.name)}"
             for have, want in zip(columns, wanted, strict=True)
         ]
-        with _writer(lake, place) as (connection, temporary):
+        with writer(lake, place) as (connection, temporary):
             connection.register("_lake_view", relation.to_arrow_reader())
-            rows = _copy(connection, f"SELECT {', '.join(items)} FROM _lake_view ORDER BY ALL", temporary)
+            rows = copy(connection, f"SELECT {', '.join(items)} FROM _lake_view ORDER BY ALL", temporary)
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             place.keep(f"{digest[:24]}.parquet", temporary)

@@ -1,5 +1,7 @@
 """`lakehouse build` and `lakehouse test`: models."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +11,12 @@ from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, print_table, project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lakehouse.lake import Lake
     from lakehouse.models.build import Built, Outcome
+    from lakehouse.models.events import Events
+    from lakehouse.project import Project
 
 _SHOWN = 20  # rows of each failing test
 _MARKS = {
@@ -77,7 +83,8 @@ def build_command(
         if not found and not as_json:
             click.echo(f"{_all_of(len(plan.chosen))} up to date")
         return
-    built = build(lake, here.root, plan, as_of=as_of, engine=engine, output=output)
+    with _events(here, lake, as_of) as events:
+        built = build(lake, here.root, plan, as_of=as_of, engine=engine, output=output, events=events)
     if built.commit is not None:
         from lakehouse.duck.session import refresh
 
@@ -89,6 +96,20 @@ def build_command(
         _tell(built, output)
     if built.bad:
         ctx.exit(exit_code(built))
+
+
+@contextlib.contextmanager
+def _events(here: "Project", lake: "Lake", as_of: str | None) -> "Iterator[Events | None]":
+    """Whom to tell of the build, if the project or the environment says so."""
+    if not here.openlineage and not any(name.startswith("OPENLINEAGE_") for name in os.environ):
+        yield None
+        return
+    from lakehouse.models.events import Events
+    from lakehouse.models.openlineage import Emitter
+
+    emitter = Emitter.from_settings(here.openlineage, os.environ, lake_url=lake.url, root=here.root)
+    with emitter or contextlib.nullcontext():
+        yield Events(emitter, as_of) if emitter else None
 
 
 @click.command("test")

@@ -7,9 +7,9 @@ wants it; whoever loses the race looks again.
 """
 
 import json
-import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from lakehouse.core.types import Type, decimal
+from lakehouse.core.types import Column, Type, decimal
 from lakehouse.errors import ContentionError, UserError
 from lakehouse.export.files import (
     DataFile,
@@ -40,10 +40,13 @@ if TYPE_CHECKING:
 
 _LAKE, _TABLE = "lakehouse.lake", "lakehouse.table"  # what the table's properties say of where it is from
 _NTZ = "timestampNtz"
+_BOUNDED = "delta.dataSkippingStatsColumns"
+_UNBOUNDED = {"null", "bool", "binary", "float32", "float64"}
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIGITS = 20  # of a version as the name of a file
 _ATTEMPTS = 10
 _LONGEST = 32  # characters of text in bounds, as other writers cut it
-_EXACT_DIGITS = 15  # of a decimal that readers may take for a float
+_EXACT_DIGITS = 15  # of a decimal: readers may take longer ones for floats
 
 # Types that Delta has not, and those that hold their values. Text that Parquet calls JSON is refused by Polars.
 _KEPT_AS = {
@@ -86,10 +89,16 @@ def export_delta(
     for _ in range(_ATTEMPTS):
         log = _Log.read(store)
         log.check(place, lake.id, table)
-        files = data_files(lake, found, place, map(_name_of, log.files))
+        bounded = _bounded(found.columns)
+        same_bounds = log.bounded == bounded
+        files = data_files(lake, found, place, map(_name_of, log.files) if same_bounds else ())
         added = [file for file in files if _path_of(file) not in log.files]
         removed = sorted(log.files.keys() - {_path_of(file) for file in files})
-        actions = [*_described(log, lake.id, found), *_removals(log, removed), *map(_addition, added)]
+        actions = [
+            *_described(log, lake.id, found),
+            *_removals(log, removed),
+            *(_addition(file, bounded, log) for file in (added if same_bounds else files)),
+        ]
         try:
             if actions:
                 store.create(_key(log.version + 1), _lines([_commit_info(lake.id, found), *actions]))
@@ -156,6 +165,12 @@ class _Log:
             self.metadata = action["metaData"]
         elif "protocol" in action:
             self.protocol = action["protocol"]
+
+    @property
+    def bounded(self) -> list[str]:
+        """The columns that have bounds in all files."""
+        said = self.metadata.get("configuration", {}).get(_BOUNDED, "")
+        return said.split(",") if said else []
 
     def check(self, place: str, lake: str, table: str) -> None:
         """Refuse a table that is not an earlier export of the same table.
@@ -224,16 +239,22 @@ def _described(log: _Log, lake: str, found: "Snapshot") -> Iterator[dict[str, An
         protocol = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
     if protocol != log.protocol:
         yield {"protocol": protocol}
-    if text != log.metadata.get("schemaString"):
+    bounded = _bounded(found.columns)
+    if text != log.metadata.get("schemaString") or bounded != log.bounded:
         yield {
             "metaData": {
                 "id": str(uuid4()),
                 "name": found.table.partition(".")[2],
                 "format": {"provider": "parquet", "options": {}},
                 "partitionColumns": [],
-                "configuration": {_LAKE: lake, _TABLE: found.table},
                 "createdTime": _now(),
                 **log.metadata,
+                "configuration": {
+                    **log.metadata.get("configuration", {}),
+                    _LAKE: lake,
+                    _TABLE: found.table,
+                    _BOUNDED: ",".join(bounded),
+                },
                 "schemaString": text,
             }
         }
@@ -265,35 +286,54 @@ def _removals(log: _Log, paths: list[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _addition(file: DataFile) -> dict[str, Any]:
+def _addition(file: DataFile, bounded: Sequence[str], log: _Log) -> dict[str, Any]:
+    path = _path_of(file)
     return {
         "add": {
-            "path": _path_of(file),
+            "path": path,
             "partitionValues": {},
             "size": file.size_bytes,
             "modificationTime": _now(),
-            "dataChange": True,
-            "stats": json.dumps(_statistics(file), ensure_ascii=False),
+            "dataChange": path not in log.files,  # else only what is said of it is new
+            "stats": json.dumps(_statistics(file, bounded), ensure_ascii=False),
         }
     }
 
 
-def _statistics(file: DataFile) -> dict[str, Any]:
-    least = {name: _bound(bounds.least, up=False) for name, bounds in file.bounds.items()}
-    most = {name: _bound(bounds.most, up=True) for name, bounds in file.bounds.items()}
-    return {
-        "numRecords": file.rows,
-        "minValues": {name: value for name, value in least.items() if value is not None},
-        "maxValues": {name: value for name, value in most.items() if value is not None},
-        "nullCount": {name: bounds.nulls for name, bounds in file.bounds.items()},
-    }
+def _bounded(columns: Sequence[Column]) -> list[str]:
+    """The columns that files have bounds of, as far as they have values.
+
+    Readers take a bound that is missing beside others for one that no row meets, unless the table says that
+    the column has none. So it says which have: not floats, whose NaN is in no bounds; not numbers that readers
+    may take for floats; and none whose name would have to be quoted.
+    """
+    return [
+        c.name
+        for c in columns
+        if isinstance(c.type, str) and _is_bounded(c.type) and _PLAIN.fullmatch(c.name)
+    ]
+
+
+def _is_bounded(kind: str) -> bool:
+    digits = decimal(kind)
+    return kind not in _UNBOUNDED if digits is None else digits[0] <= _EXACT_DIGITS
+
+
+def _statistics(file: DataFile, bounded: Sequence[str]) -> dict[str, Any]:
+    nulls = {name: bounds.nulls for name, bounds in file.bounds.items()}
+    about: dict[str, Any] = {"numRecords": file.rows}
+    filled = [name for name in bounded if nulls.get(name) != file.rows]
+    least = {name: _bound(file.bounds[name].least, up=False) for name in filled if name in file.bounds}
+    most = {name: _bound(file.bounds[name].most, up=True) for name in filled if name in file.bounds}
+    if len(least) == len(filled) and None not in (*least.values(), *most.values()):
+        about |= {"minValues": least, "maxValues": most}
+    return about | {"nullCount": nulls}
 
 
 def _bound(value: Value | None, *, up: bool) -> Any:
-    """A bound as statistics have it, or one beyond it; None where readers could take it for another value."""
+    """A bound as statistics have it, or one beyond it; None where there is none."""
     if isinstance(value, Decimal):
-        digits = len(value.as_tuple().digits)
-        return float(value) if digits <= _EXACT_DIGITS else None
+        return float(value)
     if isinstance(value, datetime):  # statistics have milliseconds
         beyond = timedelta(microseconds=-value.microsecond % 1000 if up else -(value.microsecond % 1000))
         text = (value + beyond).replace(tzinfo=None).isoformat(timespec="milliseconds")
@@ -302,8 +342,6 @@ def _bound(value: Value | None, *, up: bool) -> Any:
         return value.isoformat()
     if isinstance(value, str):
         return cut(value, _LONGEST, up=up)
-    if isinstance(value, (bool, bytes)) or (isinstance(value, float) and not math.isfinite(value)):
-        return None
     return value
 
 

@@ -9,13 +9,12 @@ is in two snapshots in which a column that lies in it has different types.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.core.types import Type, decimal
 from lakehouse.errors import ContentionError, SchemaError, SetupError, UserError
 from lakehouse.export.files import (
     DataFile,
@@ -27,6 +26,8 @@ from lakehouse.export.files import (
     place_of,
     state_of,
 )
+from lakehouse.export.iceberg_schema import FieldIds
+from lakehouse.export.iceberg_schema import Path as FieldPath
 from lakehouse.provenance import version
 from lakehouse.store import Absent, Exists, LocalStore, open_store
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
-    from pyiceberg.table.name_mapping import MappedField
-    from pyiceberg.types import IcebergType
 
     from lakehouse.lake import Lake
     from lakehouse.snapshot import Snapshot
@@ -44,19 +43,22 @@ if TYPE_CHECKING:
 _LAKE, _TABLE = "lakehouse.lake", "lakehouse.table"  # properties: what the table is an export of
 _ATTEMPTS = 10
 _LONGEST = 16  # characters of text in bounds, as other writers cut it
-_ELEMENT = "element"  # what the items of a list are called in paths
 _HINT = "metadata/version-hint.text"
 _NAME_MAPPING = "schema.name-mapping.default"
-_SYSTEM = {"_lake_seq": 2_000_000_001, "_lake_deleted": 2_000_000_002}  # ids that no column reaches
-_SETTINGS = {"commit.retry.num-retries": "0", "commit.manifest-merge.enabled": "true"}
+_SETTINGS = {
+    "commit.retry.num-retries": "0",
+    "commit.manifest-merge.enabled": "true",
+    # Parts have encodings that the vectorized reader of Iceberg for Spark refuses; the other one reads them.
+    "read.parquet.vectorization.enabled": "false",
+}
 
-# Types that Iceberg has not, and those that hold their values. Text that Parquet calls JSON is refused by Polars.
+# Types that Iceberg has not, and those that hold their values. It has `time`, but Spark refuses a table with
+# it; and Polars refuses text that Parquet calls JSON.
 _KEPT_AS = {
     "json": "string", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32",
-    "uint32": "int64", "uint64": "decimal(20,0)", "timestamp_ns": "string", "timestamptz_ns": "string",
+    "uint32": "int64", "uint64": "decimal(20,0)",
+    "time": "string", "timestamp_ns": "string", "timestamptz_ns": "string",
 }  # fmt: skip
-
-_Path = tuple[str, ...]
 
 
 def export_iceberg(
@@ -141,7 +143,7 @@ class _Described:
     """
 
     metadata: "TableMetadata"
-    ids: Mapping[_Path, int]
+    ids: Mapping[FieldPath, int]
     has_news: bool
 
 
@@ -246,7 +248,7 @@ class _Target:
         )
 
         before = self.metadata
-        ids = _Ids(last=before.last_column_id if before else 0)
+        ids = FieldIds(last=before.last_column_id if before else 0)
         for schema in before.schemas if before else ():
             ids.know(schema.as_struct(), ())
         fields = [ids.field(column.name, column.type, ()) for column in found.columns]
@@ -263,7 +265,7 @@ class _Target:
                 wanted, UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, self.location,
                 {_LAKE: lake, _TABLE: found.table, **_SETTINGS},
             )  # fmt: skip
-            ids = _Ids(last=made.last_column_id)  # it gave others
+            ids = FieldIds(last=made.last_column_id)  # it gave others
             ids.know(made.schema().as_struct(), ())
             news: list[Any] = []
         else:
@@ -305,7 +307,7 @@ class _Target:
                     writer.append_data_file(self._entry(file, table.schema(), described.ids))
 
     def _entry(
-        self, file: DataFile, schema: "Schema", ids: Mapping[_Path, int]
+        self, file: DataFile, schema: "Schema", ids: Mapping[FieldPath, int]
     ) -> "pyiceberg.manifest.DataFile":
         from pyiceberg.conversions import to_bytes
         from pyiceberg.manifest import DataFile as Entry
@@ -394,90 +396,3 @@ def _catalog(target: _Target) -> Any:
             return CommitTableResponse.model_validate({"metadata": metadata, "metadata-location": where})
 
     return Folder("lakehouse")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Ids:
-    """Field ids by path; the items of a list have the path of the list and `element`.
-
-    Attributes:
-        last: The greatest that was given so far.
-        known: All that were given.
-    """
-
-    last: int
-    known: dict[_Path, int] = field(default_factory=dict)
-
-    def know(self, kind: "IcebergType", path: _Path) -> None:
-        """Keep the ids that are in a type."""
-        from pyiceberg.types import ListType, StructType
-
-        if isinstance(kind, StructType):
-            for one in kind.fields:
-                self.known[*path, one.name] = one.field_id
-                self.know(one.field_type, (*path, one.name))
-        elif isinstance(kind, ListType):
-            self.known[*path, _ELEMENT] = kind.element_id
-            self.know(kind.element_type, (*path, _ELEMENT))
-
-    def of(self, path: _Path) -> int:
-        """The id of a path, given now if it has none."""
-        if path not in self.known:
-            self.last += 1
-            self.known[path] = self.last
-        return self.known[path]
-
-    def field(self, name: str, kind: Type, path: _Path) -> Any:
-        """A column, or a field of a struct, in Iceberg's terms."""
-        from pyiceberg.types import NestedField
-
-        mine = (*path, name)
-        number = self.of(mine)
-        return NestedField(number, name, self.type(kind, mine), required=False)
-
-    def type(self, kind: Type, path: _Path) -> "IcebergType":
-        """A type in Iceberg's terms."""
-        from pyiceberg.types import ListType, StructType
-
-        if isinstance(kind, str):
-            return _scalar(kind)
-        if "list" in kind:
-            item = (*path, _ELEMENT)
-            number = self.of(item)
-            return ListType(
-                element_id=number, element_type=self.type(kind["list"], item), element_required=False
-            )
-        return StructType(*(self.field(name, inner, path) for name, inner in kind["struct"].items()))
-
-    def mapping(self) -> str:
-        """The mapping from names to ids, of all columns that there ever were.
-
-        pyiceberg refuses a file that has a column without an id, so those have one that no table declares.
-        """
-        from pyiceberg.table.name_mapping import MappedField, NameMapping
-
-        system = [MappedField.model_validate({"field-id": n, "names": [name]}) for name, n in _SYSTEM.items()]
-        return NameMapping(root=[*self._mapped(()), *system]).model_dump_json()
-
-    def _mapped(self, path: _Path) -> "Iterator[MappedField]":
-        from pyiceberg.table.name_mapping import MappedField
-
-        for inner, number in self.known.items():
-            if inner[:-1] == path:
-                about = {"field-id": number, "names": [inner[-1]], "fields": list(self._mapped(inner))}
-                yield MappedField.model_validate(about)
-
-
-def _scalar(kind: str) -> "IcebergType":
-    from pyiceberg import types
-
-    shape = decimal(kind)
-    if shape:
-        return types.DecimalType(*shape)
-    made: dict[str, type[IcebergType]] = {
-        "null": types.StringType, "bool": types.BooleanType, "int32": types.IntegerType, "int64": types.LongType,
-        "bigint": types.LongType, "float32": types.FloatType, "float64": types.DoubleType,
-        "string": types.StringType, "binary": types.BinaryType, "date": types.DateType, "time": types.TimeType,
-        "timestamp": types.TimestampType, "timestamptz": types.TimestamptzType,
-    }  # fmt: skip
-    return made[kind]()

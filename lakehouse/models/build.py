@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.core.commit import Commit
+from lakehouse.core.definition import ABOUT
+from lakehouse.duck.names import literal, quote
 from lakehouse.errors import ContentionError, LakehouseError, NotFoundError
 from lakehouse.models import graph, publish
-from lakehouse.models.model import SOURCE, Model, Reference
+from lakehouse.models.model import SOURCE, Model, Reference, Test
 from lakehouse.models.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
     from lakehouse.models.catchup import Catchup
+    from lakehouse.models.events import Events
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
 
@@ -92,6 +95,7 @@ def build(
     as_of: datetime | str | int | None = None,
     engine: str = "duckdb",
     output: Path | None = None,
+    events: "Events | None" = None,
 ) -> Built:
     """Carry a plan out.
 
@@ -102,6 +106,7 @@ def build(
         as_of: Read everything as of this moment; now by default.
         engine: `duckdb` or `spark`.
         output: Write the chosen models there as Parquet files, whole, and publish nothing.
+        events: Whom to tell of each model.
 
     Raises:
         ContentionError: Somebody else published models meanwhile.
@@ -128,11 +133,21 @@ def build(
 
             run.spark = Spark(lake, positions=workspace.positions, folder=scratch / "spark")
             stack.callback(run.spark.close)
-        run.all()
-        if output is not None:
-            publish.write_files(run, output, chosen)
-            return Built(outcomes=run.outcomes)
-        return Built(outcomes=run.outcomes, removed=plan.removed, commit=publish.publish(run, log))
+        run.events = events
+        try:
+            run.all()
+            if output is not None:
+                publish.write_files(run, output, chosen)
+                return Built(outcomes=run.outcomes)
+            commit, definitions = publish.publish(run, log)
+        except BaseException as error:
+            if events:
+                events.broke(error)
+            raise
+        if events:
+            for outcome in run.outcomes:
+                events.ended(outcome, definitions.get(outcome.name), commit)
+        return Built(outcomes=run.outcomes, removed=plan.removed, commit=commit)
 
 
 def check(lake: "Lake", root: Path, plan: Plan, *, as_of: datetime | str | int | None = None) -> Built:
@@ -174,6 +189,7 @@ class Run:
         increments: By model, what was computed of it where that is not the whole.
         columns: By model, names and DuckDB types of what it yields.
         spark: The engine that computes, if it is not DuckDB.
+        events: Whom to tell of each model.
     """
 
     def __init__(
@@ -182,10 +198,13 @@ class Run:
         self.lake, self.root, self.plan, self.workspace = lake, root, plan, workspace
         self.checks_only = checks_only
         self.spark: Spark | None = None
+        self.events: Events | None = None
         self.changed: set[str] = set()
         self.increments: dict[str, Catchup] = {}
         self.columns: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._in_spark: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
+        self._late: list[tuple[Test, tuple[str, ...], tuple[Reference, ...], str]] = []
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -231,17 +250,29 @@ class Run:
                 if not reasons and self.plan.is_described(name):
                     return kept(self.plan, name)
                 self.workspace.provide(model.references)
+                self._tell(cursor, model)
                 if reasons:
                     about = replace(about, reasons=tuple(reasons))
                     about = self._made(cursor, model, about)
                 else:
                     self.workspace.provide_model(name)
-                self.columns[name] = self.workspace.columns(cursor, name)
+                self.columns[name] = self.workspace.columns(cursor, Reference(source=SOURCE, table=name))
                 return self._audited(cursor, model, about)
         except LakehouseError as error:
             return replace(about, status="failed", error=error)
         finally:
             cursor.close()
+
+    def _tell(self, cursor: "duckdb.DuckDBPyConnection", model: Model) -> None:
+        if self.events is None:
+            return
+        inputs = publish.inputs_of(self, self.lake.log(SOURCE), model.name)
+        reads = {
+            r.name: (inputs.get(r.name), self.workspace.columns(cursor, r))
+            for r in model.references
+            if r.source != ABOUT
+        }
+        self.events.began(model, reads)
 
     def _is_good(self, name: str) -> bool:
         outcome = self._outcomes.get(name)
@@ -263,9 +294,11 @@ class Run:
         if model.kind == "view":
             self.workspace.provide_model(name)
             if self.spark:
-                self.spark.view(name, model)
+                self._provide_spark(model)
             return replace(about, status="defined")
-        found = catchup.attempt(self, cursor, model) if model.kind == "incremental" else None
+        found = (
+            catchup.attempt(self, cursor, model) if model.kind == "incremental" and not self.spark else None
+        )
         if isinstance(found, catchup.Catchup):
             self.increments[name] = found
         else:
@@ -273,7 +306,7 @@ class Run:
             if model.language == "python":
                 self.workspace.candidate(name, lambda to: frames.run(cursor, self.root, model, to))
             elif self.spark:
-                self._by_spark(model)
+                self._by_spark(cursor, model)
             else:
                 self.workspace.candidate(name, lambda to: cursor.execute(f"CREATE TABLE {to} AS {model.sql}"))
         self.workspace.check(cursor, model)
@@ -281,15 +314,38 @@ class Run:
             self.changed.add(name)
         return replace(about, status="built", increment=name in self.increments)
 
+    def _by_spark(self, cursor: "duckdb.DuckDBPyConnection", model: Model) -> None:
+        """The candidate of a table, computed by Spark; it has the types that DuckDB would give it."""
+        assert self.spark is not None  # noqa: S101 - asked for only then
+        self._provide_spark(model)
+        files = [str(file) for file in self.spark.candidate(model.name, model)]
+        types = cursor.execute(f"DESCRIBE {model.sql}").fetchall()
+        columns = ", ".join(f"CAST({quote(row[0])} AS {row[1]}) AS {quote(row[0])}" for row in types)
+        read = f"read_parquet([{', '.join(map(literal, files))}])"
+        self.workspace.candidate(
+            model.name, lambda to: cursor.execute(f"CREATE VIEW {to} AS SELECT {columns} FROM {read}")
+        )
+
+    def _provide_spark(self, model: Model) -> None:
+        """Have the views there that a model reads in Spark; tables it finds itself."""
+        assert self.spark is not None  # noqa: S101 - asked for only then
+        through = self.plan.through(model.name)
+        for name in self.plan.models:  # in order
+            if name in through and self.plan.models[name].kind == "view" and name not in self._in_spark:
+                self.spark.view(name, self.plan.models[name])
+                self._in_spark.add(name)
+
     def _audited(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
-        """A model's outcome once its own tests were run."""
+        """A model's outcome once its own tests were run; those that look at other models come after all is built."""
         from lakehouse.models import audit, failures
 
         found = []
         for test in audit.tests_of(model):
-            if test.kind == "relationships":
-                source, table, _ = test.arguments["to"].split(".", 2)
-                self.workspace.provide([Reference(source=source, table=table)])
+            target = _target(test)
+            if target is not None and target.source == SOURCE and target.table != model.name:
+                self._late.append((test, (model.name,), (target,), model.path))
+                continue
+            self.workspace.provide([target] if target else [])
             now = publish.newest_load(self, [model.name])
             found.append(audit.run(cursor, model.name, test, now=now, path=model.path))
         failures.keep_failures(self.lake, model.name, found)
@@ -297,32 +353,33 @@ class Run:
         return replace(about, status="refused" if refused else about.status, tests=tuple(found))
 
     def _tests_of_all(self) -> None:
-        """Run the tests that are files of their own; what one refuses goes, with what reads it."""
-        from lakehouse.models import audit
+        """Run the tests that look at several models; what one refuses goes, with what reads it."""
+        from lakehouse.models import audit, failures
 
-        for file in self.plan.tests:
-            outcomes = [self._outcomes[name] for name in file.models if name in self._outcomes]
+        files = [(f.test, f.models, f.references, f.test.arguments["path"]) for f in self.plan.tests]
+        for test, models, references, path in [*self._late, *files]:
+            outcomes = [self._outcomes[name] for name in models if name in self._outcomes]
             touched = [o for o in outcomes if o.status != "kept" or self.checks_only]
-            if not touched or not all(self._is_good(name) for name in file.models):
+            read = [r.table for r in references if r.source == SOURCE]
+            if not touched or not all(self._is_good(name) for name in (*models, *read)):
                 continue
+            names = {outcome.name for outcome in touched}
             cursor = self.workspace.cursor()
             try:
-                self.workspace.provide(file.references)
-                found = audit.run(
-                    cursor, touched[-1].name, file.test, now=None, path=file.test.arguments["path"]
-                )
+                self.workspace.provide(references)
+                found = audit.run(cursor, touched[-1].name, test, now=None, path=path)
             except LakehouseError as error:
-                for outcome in touched:
-                    self._outcomes[outcome.name] = replace(outcome, status="failed", error=error)
-                self._without_readers({outcome.name for outcome in touched})
+                self._outcomes |= {o.name: replace(o, status="failed", error=error) for o in touched}
+                self._without_readers(names)
                 continue
             finally:
                 cursor.close()
             for outcome in touched:
-                status = "refused" if found.blocks else outcome.status
-                self._outcomes[outcome.name] = replace(outcome, status=status, tests=(*outcome.tests, found))
+                told = replace(outcome, tests=(*outcome.tests, replace(found, model=outcome.name)))
+                self._outcomes[outcome.name] = replace(told, status="refused") if found.blocks else told
+                failures.keep_failures(self.lake, outcome.name, told.tests)
             if found.blocks:
-                self._without_readers({outcome.name for outcome in touched})
+                self._without_readers(names)
 
     def _without_readers(self, names: set[str]) -> None:
         """Take back what was made from models that turned out bad."""
@@ -331,3 +388,11 @@ class Run:
             if bad and outcome.good and outcome.status != "kept":
                 error = self._missing(name, min(bad))
                 self._outcomes[name] = replace(outcome, status="skipped", error=error)
+
+
+def _target(test: Test) -> Reference | None:
+    """The table that a test compares the model's with, if there is one."""
+    if test.kind != "relationships":
+        return None
+    source, table, _ = test.arguments["to"].split(".", 2)
+    return Reference(source=source, table=table)

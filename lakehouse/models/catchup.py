@@ -1,6 +1,5 @@
 """The candidate of an incremental model: what new loads can have changed is computed, the rest is as it is."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from lakehouse.models.increments import Increment, NotIncremental, analyse, refu
 from lakehouse.models.model import SOURCE, Model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import duckdb
 
     from lakehouse.core.definition import Reference
@@ -75,7 +76,7 @@ def _follows(
     views = {
         f"{SOURCE}.{name}": models[name].sql for name in run.plan.through(model.name) if name != model.name
     }
-    columns = {r.name: run.workspace.columns_of(cursor, r) for r in behind}
+    columns = {r.name: [name for name, _ in run.workspace.columns(cursor, r)] for r in behind}
     found: dict[str, Increment | NotIncremental] = {}
     for reference in behind:
         other = next((form for name, form in forms if name == reference.name and form), None)
@@ -113,7 +114,7 @@ def _after_candidate(
 ) -> Catchup:
     """What follows from what this build makes of the driver, which is a model itself."""
     name = f"{quote(SOURCE)}.{quote(driver.table)}"
-    columns = ", ".join(quote(column) for column in run.workspace.columns_of(cursor, driver))
+    columns = ", ".join(quote(column) for column, _ in run.workspace.columns(cursor, driver))
     new, old = (f"SELECT {columns} FROM {database}.{name}" for database in ("build", "lakehouse"))
     came, went = f"({new} EXCEPT ALL {old})", f"({old} EXCEPT ALL {new})"
     if follows.groups:

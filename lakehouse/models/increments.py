@@ -12,11 +12,15 @@ looked at and what runs.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lakehouse.models.follow.queries import TABLE, Queries
 from lakehouse.models.follow.relations import Relation
 from lakehouse.models.follow.tree import NotIncremental, Text
 from lakehouse.models.follow.values import Other, Traced, columns_of
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["Increment", "NotIncremental", "analyse", "refusal"]
 
@@ -47,6 +51,7 @@ def analyse(
     columns: Mapping[str, Sequence[str]],
     where: str = "",
     line: int = 1,
+    duck: "duckdb.DuckDBPyConnection | None" = None,
 ) -> Increment:
     """How the result of a SELECT follows one of the tables that it reads.
 
@@ -60,38 +65,29 @@ def analyse(
         columns: Columns of all tables that the SELECT and the views read, by `source.table`, in order.
         where: The model's file, for messages.
         line: The line of it on which the SELECT begins.
+        duck: A connection that parses, whatever is attached to it; one of its own if not given.
 
     Raises:
         NotIncremental: It is not known that it could follow this input.
     """
-    import duckdb
+    if duck is None:
+        import duckdb
 
-    with duckdb.connect() as connection:
-        queries = Queries(connection, views, driver, columns)
-        text = Text(sql.encode(), where, line)
-        found = queries.query(text)
-        if not found.driven:
-            raise NotIncremental(
-                f"{driver} is not among the tables whose rows it reads", where=where, line=line
+        with duckdb.connect() as own:
+            return analyse(
+                sql, views=views, driver=driver, key=key, columns=columns, where=where, line=line, duck=own
             )
-        if not key:
-            for step in found.narrowings:
-                raise step.text.refuse(step.node, f"{step.what}, and without a key rows are only added", f"Give the model a key, or {TABLE}.")  # fmt: skip
-            return Increment(driver=driver)
-        groups: list[tuple[str, str]] = []
-        reads: dict[str, None] = {}
-        reasons: list[tuple[int, NotIncremental]] = []
-        for name in key:
-            try:
-                value = _traced(found, name, text)
-            except _Refused as refused:
-                reasons.append((refused.rank, refused.reason))
-                continue
-            groups.append((name, queries.sql(value)))
-            reads |= dict.fromkeys(columns_of(value))
-        if not groups:
-            raise max(reasons, key=lambda reason: reason[0])[1]
-        return Increment(driver=driver, groups=tuple(groups), reads=tuple(reads))
+    queries = Queries(duck, views, driver, columns)
+    text = Text(sql.encode(), where, line)
+    found = queries.query(text)
+    if not found.driven:
+        raise NotIncremental(f"{driver} is not among the tables whose rows it reads", where=where, line=line)
+    if key:
+        return _by_groups(queries, found, key, text)
+    for step in found.narrowings:
+        what = f"{step.what}, and without a key rows are only added"
+        raise step.text.refuse(step.node, what, f"Give the model a key, or {TABLE}.")
+    return Increment(driver=driver)
 
 
 def refusal(name: str, reasons: Mapping[str, NotIncremental]) -> NotIncremental:
@@ -109,6 +105,24 @@ def refusal(name: str, reasons: Mapping[str, NotIncremental]) -> NotIncremental:
     first = next(iter(reasons.values()))
     said = "; ".join(f"from {', '.join(drivers)}: {message}" for message, drivers in whats.items())
     return NotIncremental(f"{name} cannot follow any of its inputs: {said}", hint=first.hint)
+
+
+def _by_groups(queries: Queries, found: Relation, key: Sequence[str], text: Text) -> Increment:
+    """How a result with a key follows the driver."""
+    groups: list[tuple[str, str]] = []
+    reads: dict[str, None] = {}
+    reasons: list[_Refused] = []
+    for name in key:
+        try:
+            value = _traced(found, name, text)
+        except _Refused as refused:
+            reasons.append(refused)
+            continue
+        groups.append((name, queries.sql(value)))
+        reads |= dict.fromkeys(columns_of(value))
+    if not groups:
+        raise max(reasons, key=lambda refused: refused.rank).reason
+    return Increment(driver=queries.name, groups=tuple(groups), reads=tuple(reads))
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module

@@ -1,6 +1,6 @@
 """What a build found good, as one commit of the source `models`: rows, definitions and positions together."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,19 +24,22 @@ if TYPE_CHECKING:
     from lakehouse.models.build import Run
 
 
-def publish(run: "Run", log: "Log") -> Commit | None:
+def publish(run: "Run", log: "Log") -> tuple[Commit | None, dict[str, Definition]]:
     """Publish what a build found good; nothing if there is nothing new.
 
     Args:
         run: The build.
         log: The log of the source `models` that it began from; the commit comes right after it.
 
+    Returns:
+        The commit, and the definitions that are new in it.
+
     Raises:
         ContentionError: Somebody else published models meanwhile.
     """
     new = {outcome.name: outcome for outcome in run.outcomes if outcome.good and outcome.status != "kept"}
     if not new and not run.plan.removed:
-        return None
+        return None, {}
     stored = [name for name, outcome in new.items() if outcome.status == "built"]
     load = run.lake.load(SOURCE, observed_at=observed(run, log, stored), gates=OPEN)
     load.after = log.head
@@ -51,7 +54,7 @@ def publish(run: "Run", log: "Log") -> Commit | None:
         name: _definition(run, log, name, built=outcome.status == "built") for name, outcome in new.items()
     }
     load.pipeline = to_json((kept | made).values())
-    return load.publish()
+    return load.publish(), made
 
 
 def newest_load(run: "Run", names: Collection[str]) -> datetime | None:
@@ -118,28 +121,52 @@ def _write(run: "Run", cursor: "duckdb.DuckDBPyConnection", load: "Load", model:
         load.write(name, rows, disposition="merge", primary_key=model.key, deletes=deletes)
 
 
+def inputs_of(run: "Run", log: "Log", name: str) -> dict[str, Input]:
+    """What a build reads of each stored table behind a model."""
+    found: dict[str, Input] = {}
+    built = {outcome.name for outcome in run.outcomes if outcome.status == "built"}
+    for reference in run.plan.behind(name):
+        seq = run.workspace.positions.get(reference.source, 0)
+        if reference.source == ABOUT:
+            found[reference.name] = Input(seq=about(run.workspace.positions))
+        elif reference.source == SOURCE and reference.table in built:
+            found[reference.name] = Input(seq=log.head + 1)
+        else:
+            its = run.lake.log(reference.source)
+            found[reference.name] = Input(
+                seq=seq, digest=its.digest if seq == its.head else its.digest_at(seq)
+            )
+    return found
+
+
 def _definition(run: "Run", log: "Log", name: str, *, built: bool) -> Definition:
     """A model as it is from this commit on."""
     plan, model = run.plan, run.plan.models[name]
     before = plan.before.get(name)
-    inputs: dict[str, Input] = {}
-    outcomes = {outcome.name: outcome.status for outcome in run.outcomes}
-    for reference in plan.behind(name):
-        seq = run.workspace.positions.get(reference.source, 0)
-        if reference.source == ABOUT:
-            inputs[reference.name] = Input(seq=about(run.workspace.positions))
-        elif reference.source == SOURCE and outcomes.get(reference.table) == "built":
-            inputs[reference.name] = Input(seq=log.head + 1)
-        else:
-            its = run.lake.log(reference.source)
-            digest = its.digest if seq == its.head else its.digest_at(seq)
-            inputs[reference.name] = Input(seq=seq, digest=digest)
-    if not built and before is not None and model.kind != "view":
-        inputs = dict(before.inputs)
+    words_only = not built and model.kind != "view"
     return replace(
         plan.described(name),
         columns=run.columns[name],
         fingerprint=plan.fingerprints[name],
-        inputs=inputs,
+        inputs=before.inputs if words_only and before else inputs_of(run, log, name),
+        lineage=_lineage(run, model, before),
         built=log.head + 1 if built else before.built if before else 0,
     )
+
+
+def _lineage(run: "Run", model: Model, before: Definition | None) -> Mapping[str, tuple[str, ...]]:
+    """By column, the columns that it comes from; told anew where the SQL or the columns are others."""
+    from lakehouse.models.columns import lineage
+
+    if model.language != "sql":
+        return {}
+    if before and before.lineage and (before.sql, before.columns) == (model.sql, run.columns[model.name]):
+        return before.lineage
+    cursor = run.workspace.cursor()
+    try:
+        schemas = {
+            r.name: dict(run.workspace.columns(cursor, r)) for r in model.references if r.source != ABOUT
+        }
+    finally:
+        cursor.close()
+    return lineage(model.sql, schemas=schemas, columns=[name for name, _ in run.columns[model.name]])

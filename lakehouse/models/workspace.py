@@ -162,11 +162,6 @@ class Workspace:
         """Whether a table is of this build, and not what the lake has."""
         return reference.source == SOURCE and reference.table in self._candidates
 
-    def columns_of(self, cursor: duckdb.DuckDBPyConnection, reference: Reference) -> tuple[str, ...]:
-        """Names of the columns of a table that is there, in order."""
-        table = f"{DATABASE}.{quote(reference.source)}.{quote(reference.table)}"
-        return tuple(str(row[0]) for row in cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall())
-
     def compute_over(
         self, cursor: duckdb.DuckDBPyConnection, model: Model, driver: Reference, rows: str, *, to: str
     ) -> None:
@@ -227,7 +222,7 @@ class Workspace:
         except duckdb.CatalogException:
             return True
         if sorted(str(row[0]) for row in before) != sorted(
-            column for column, _ in self.columns(cursor, name)
+            column for column, _ in self.columns(cursor, Reference(source=SOURCE, table=name))
         ):
             return True
         columns = ", ".join(quote(str(row[0])) for row in before)
@@ -244,9 +239,10 @@ class Workspace:
         except (QueryError, NotFoundError) as error:
             raise _of_model(model, error) from error
 
-    def columns(self, cursor: duckdb.DuckDBPyConnection, name: str) -> tuple[tuple[str, str], ...]:
-        """Names and DuckDB types of what a model yields."""
-        found = cursor.execute(f"DESCRIBE SELECT * FROM {relation(name)}").fetchall()
+    def columns(self, cursor: duckdb.DuckDBPyConnection, reference: Reference) -> tuple[tuple[str, str], ...]:
+        """Names and DuckDB types of the columns of a table that is there, in order."""
+        table = f"{DATABASE}.{quote(reference.source)}.{quote(reference.table)}"
+        found = cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
         return tuple((str(row[0]), str(row[1])) for row in found)
 
     def check(self, cursor: duckdb.DuckDBPyConnection, model: Model) -> None:

@@ -9,11 +9,10 @@ round, and again after the last change, all three must give the same rows.
 Ours does more in a full build: half of its tables have a key, which is tested, and every result is a load.
 """
 
-import os
+import json
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,18 +91,14 @@ def _case(what: str, case: str, projects: list[Project], figures: Figures) -> No
 
 def _run(project: Project, command: list[object]) -> Run:
     log = project.folder / "said.txt"
-    started = time.perf_counter()
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            [str(word) for word in command], cwd=project.folder, env=variables(), stdout=said, stderr=said
-        )
-        _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    launch = [sys.executable, "-S", str(Path(__file__).with_name("launch.py")), str(log), *map(str, command)]
+    done = subprocess.run(
+        launch, cwd=project.folder, env=variables(), check=True, stdout=subprocess.PIPE, text=True
+    )
+    figures = json.loads(done.stdout)
+    if figures.pop("code"):
         sys.exit(f"{project.name}: {' '.join(map(str, command))} failed:\n{log.read_text()[-3000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Run(wall=wall, cpu=used.ru_utime + used.ru_stime, memory=used.ru_maxrss * unit)
+    return Run(**figures)
 
 
 def _compare(projects: list[Project], nodes: list[Node]) -> list[object]:

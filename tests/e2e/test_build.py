@@ -295,3 +295,20 @@ def test_an_incremental_model_computes_only_what_can_have_changed(
     assert rows(lake, "from models.visits_by_page") == [("a", 3, 2), ("b", 2, 2), ("z", 1, 2)]
     change = lake.log("models").tables["visits_seen"].last
     assert (change.disposition, change.counts["appended"]) == ("append", 2)
+
+
+def test_models_that_relate_to_each_other_are_tested_when_both_are_there(
+    lake: Lake, put: Callable[..., Path]
+) -> None:
+    test = "-- kind: table\n-- tests:\n--   - relationships: {column: sku, to: %s.sku}\n"
+    project = put(
+        a=test % "b" + "select sku from shop.products",
+        b=test % "a" + "select sku from shop.products",
+        c="from b",
+    )
+    run("build", cwd=project).ok()
+    put(a=test % "b" + "select sku || 'x' as sku from shop.products")
+    done = run("build", cwd=project)
+    assert done.code == 3
+    assert "FAIL  a: relationships(sku -> models.b.sku): 3 rows" in done.err
+    assert rows(lake, "from models.a") == [("a",), ("b",), ("d",)]

@@ -1,9 +1,9 @@
 """After every load, whatever it brings, an incremental model is what its SELECT says of the whole."""
 
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -15,6 +15,9 @@ from lakehouse.models.plan import read
 from lakehouse.pack import pack
 from lakehouse.revert import revert
 from lakehouse.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ["x", "y", "z", None]

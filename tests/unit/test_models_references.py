@@ -1,5 +1,7 @@
 """References: which tables a SELECT reads, where their names stand, and what is refused; with DuckDB as the judge."""
 
+from collections.abc import Iterator
+
 import duckdb
 import pytest
 
@@ -207,13 +209,12 @@ COLUMNS = "(k int, v int, d date, t varchar, l int[])"
 
 
 @pytest.fixture(scope="module")
-def duck() -> duckdb.DuckDBPyConnection:
+def duck() -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the schemas of a lake, and no table in them."""
-    connection = duckdb.connect()
-    connection.execute(
-        "create schema shop; create schema models; create schema pinned; set search_path = 'models'"
-    )
-    return connection
+    with duckdb.connect() as connection:
+        connection.execute("create schema shop; create schema models; create schema pinned")
+        connection.execute("set search_path = 'models'")
+        yield connection
 
 
 def binds(duck: duckdb.DuckDBPyConnection, sql: str, tables: set[str]) -> bool:

@@ -46,7 +46,7 @@ class Queries:
     ) -> None:
         self.duck = connection
         self.views = {name.lower(): sql for name, sql in views.items()}
-        self.driver = driver.lower()
+        self.name, self.driver = driver, driver.lower()
         self.columns = {name.lower(): names for name, names in columns.items()}
         self._viewed: list[str] = []
 
