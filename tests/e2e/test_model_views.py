@@ -1,5 +1,6 @@
 """Views of models in the catalog: from the log alone, in any client, at any moment."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +148,24 @@ def test_all_kinds_of_sql_can_be_turned(lake: Lake) -> None:
             assert (
                 turned == one(lake, f"select v from models.{name}", as_of=seq) == one(lake, sql, as_of=seq)
             ), name
+
+
+def test_a_moment_chooses_files_through_all_views(lake: Lake) -> None:
+    for number in range(40):
+        bring(lake, 4, [{"sku": sku, "price": number + 0.5} for sku in "abcdef"])
+    publish(lake, CHAIN)
+    session = lake.session()
+
+    def files(sql: str) -> list[str]:
+        plan = session.query(f"explain analyze {sql}").fetchall()[0][1]
+        return re.findall(r"Total Files Read: (\d+)", plan)
+
+    for moment in ("2", "20", "'2026-03-03T12:00:00Z'", "now() - interval 1 day"):
+        asked = f"from shop.products_at({moment}) where price < 10"
+        n, total = session.query(f"select count(*), sum(price) {asked}").fetchall()[0]
+        assert session.query(f"from models.counted_at({moment})").fetchall() == [(n, total)]
+        assert files(f"from models.cheap_at({moment})") == files(f"select sku, price {asked}")
+    assert files("from models.cheap_at(2)") == ["1"]
 
 
 # Only what changed is made anew.
