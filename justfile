@@ -14,6 +14,11 @@ ingest *ARGS:
 query +ARGS:
     @lakehouse query "$@"
 
+# Build the models that are out of date
+[no-exit-message]
+build *ARGS:
+    @lakehouse build "$@"
+
 # Any other command of the lakehouse: just lake log shop
 [no-exit-message]
 lake +ARGS:

@@ -1,0 +1,389 @@
+"""A model's SELECT, written for DuckDB, as one for Spark.
+
+The names in it are resolved by sqlglot first; that DuckDB takes the result for the same query is checked by the
+plans it makes of both. What the parts of a SELECT become is written here; for expressions see `values.py`.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlglot import exp, parse
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.qualify import qualify
+
+from lakehouse.models.model import SOURCE
+from lakehouse.models.spark import aggregates, functions, moments, values
+from lakehouse.models.spark.aggregates import ordered
+from lakehouse.models.spark.functions import count
+from lakehouse.models.spark.kinds import kind, spark_name
+from lakehouse.models.spark.trouble import Refusal
+from lakehouse.models.spark.twin import Columns, Twin
+from lakehouse.models.spark.values import Names, Values, name_of, shown, take
+
+if TYPE_CHECKING:
+    from duckdb.sqltypes import DuckDBPyType
+
+# Its names are lower-cased here, as far as DuckDB takes no notice of case: in ASCII letters.
+_DIALECT = "duckdb,normalization_strategy=case_sensitive"
+_JOINS = {"": "INNER", "INNER": "INNER", "CROSS": "CROSS", "SEMI": "LEFT SEMI", "ANTI": "LEFT ANTI", "OUTER": ""}
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWERED = str.maketrans(_UPPER, _UPPER.lower())
+_FORMS = "Build it with DuckDB, or read the table itself."
+
+
+@dataclass(slots=True)
+class Tables:
+    """The tables that a SELECT may read.
+
+    Attributes:
+        columns: Their columns, by `(schema, name)` in lower case.
+        views: What Spark knows them as.
+    """
+
+    columns: dict[tuple[str, str], Columns] = field(default_factory=dict)
+    views: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, schema: str, name: str, columns: Columns, view: str) -> None:
+        """Make a table known."""
+        at = (lowered(schema), lowered(name))
+        self.columns[at] = {lowered(column): of for column, of in columns.items()}
+        self.views[at] = view
+
+    def has(self, schema: str, name: str) -> bool:
+        """Whether a table is known."""
+        return (lowered(schema), lowered(name)) in self.columns
+
+
+def lowered(name: str) -> str:
+    """A name as DuckDB compares it."""
+    return name.translate(_LOWERED)
+
+
+def translated(sql: str, twin: Twin, tables: Tables) -> tuple[str, Columns]:
+    """A SELECT for Spark, and the columns that it gives.
+
+    Args:
+        sql: The SELECT for DuckDB.
+        twin: Knows the same tables.
+        tables: What it may read.
+
+    Raises:
+        Refusal: Something in it is not known to mean the same in Spark.
+    """
+    import duckdb
+
+    tree = _parsed(sql)
+    _refuse_early(tree)
+    for node in list(tree.find_all(exp.RegexpFullMatch)):
+        if "line" not in node.meta:  # `~`, which is no full match any more since DuckDB 2.0
+            node.replace(exp.RegexpLike(this=node.this, expression=node.expression))
+    for name in tree.find_all(exp.Identifier):
+        name.set("this", lowered(name.this))
+    for node in tree.find_all(exp.Coalesce):
+        node.meta["written"] = True
+    try:
+        tree = qualify(
+            _all_named(tree),
+            dialect=_DIALECT,
+            schema=_schema(tables),
+            db=SOURCE,
+            validate_qualify_columns=False,
+            identify=True,
+        )
+    except SqlglotError as error:
+        raise Refusal(f"its names could not be resolved ({error})", None) from None
+    _without_doubles(tree)
+    try:
+        same = twin.is_one_query(sql, tree.sql("duckdb"))
+    except duckdb.Error as error:
+        raise Refusal(f"its names could not be resolved ({str(error).splitlines()[0]})") from None
+    if not same:
+        raise Refusal(
+            "its names could not be resolved as DuckDB does",
+            hint="Write the table before every column (t.column), and ON in the place of USING.",
+        )
+    return _Queries(twin, tables).query(tree, Names())
+
+
+def _parsed(sql: str) -> exp.Expr:
+    try:
+        found = [tree for tree in parse(sql, dialect=_DIALECT) if tree is not None]
+    except SqlglotError as error:
+        raise Refusal(f"its SQL was not understood ({str(error).splitlines()[0]})") from None
+    if len(found) != 1 or not isinstance(found[0], exp.Query):
+        raise Refusal("it is not one SELECT")
+    return found[0]
+
+
+def _refuse_early(tree: exp.Expr) -> None:
+    """What would not survive the resolving of names."""
+    for node in tree.find_all(exp.Columns, exp.Pivot, exp.Lateral, exp.Unnest, exp.TableSample):
+        raise Refusal(f"{shown(node)}: it is not known to mean the same in Spark", node)
+    for node in tree.find_all(exp.With):
+        if node.args.get("recursive"):
+            raise Refusal("a recursive WITH", node)
+    known = {*values.RULES, *functions.RULES, *moments.RULES, *aggregates.RULES}
+    for node in tree.find_all(exp.Func):
+        if name_of(node) not in known and not isinstance(node, aggregates.WINDOWS):
+            raise Refusal(f"{shown(node)}: it is not known to mean the same in Spark", node)
+    for node in tree.find_all(exp.Table):
+        if not isinstance(node.this, exp.Identifier):
+            raise Refusal(f"the table function {shown(node.this)}", node, _FORMS)
+
+
+def _all_named(tree: exp.Expr) -> exp.Expr:
+    """GROUP BY ALL and ORDER BY ALL with what they stand for: positions of the SELECT's items."""
+    for select in tree.find_all(exp.Select):
+        group, order = select.args.get("group"), select.args.get("order")
+        if group is not None and group.args.get("all") is True:
+            if any(item.is_star for item in select.expressions):
+                raise Refusal("GROUP BY ALL beside *", group)
+            keys = [str(at) for at, item in enumerate(select.expressions, 1) if not _has_aggregate(item)]
+            select.set("group", exp.Group(expressions=[exp.Literal.number(key) for key in keys]) if keys else None)
+        if order is not None and any(_is_all(item.this) for item in order.expressions):
+            if len(order.expressions) > 1 or any(item.is_star for item in select.expressions):
+                raise Refusal(shown(order), order)
+            (only,) = order.expressions
+            items = [only.copy() for _ in select.expressions]
+            for at, item in enumerate(items, 1):
+                item.set("this", exp.Literal.number(at))
+            select.set("order", exp.Order(expressions=items))
+    return tree
+
+
+def _is_all(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Column) and not node.table and node.name == "all" and not node.this.quoted
+
+
+def _has_aggregate(node: exp.Expr) -> bool:
+    found = node.find_all(exp.AggFunc, exp.Anonymous)
+    return any(
+        not isinstance(each.parent, exp.Window) and each.find_ancestor(exp.Subquery) is node.find_ancestor(exp.Subquery)
+        for each in found
+        if isinstance(each, exp.AggFunc) or str(each.this).lower() in {"mean", "arg_max_null", "arg_min_null"}
+    )
+
+
+def _schema(tables: Tables) -> dict[str, dict[str, dict[str, str]]]:
+    schema: dict[str, dict[str, dict[str, str]]] = {}
+    for (source, name), columns in tables.columns.items():
+        # Of a column's type only whether it has fields matters.
+        schema.setdefault(source, {})[name] = {c: "STRUCT" if kind(t) == "struct" else "TEXT" for c, t in columns.items()}
+    return schema
+
+
+def _without_doubles(tree: exp.Expr) -> None:
+    """`USING (a)` gives `a` of the left side, or of the right of a right join; of both only in a full join."""
+    for node in list(tree.find_all(exp.Coalesce)):
+        if node.meta.get("written") or not isinstance(node.this, exp.Column):
+            continue
+        select = node.find_ancestor(exp.Select)
+        sides = {str(join.args.get("side") or "").upper() for join in (select.args.get("joins") or [] if select else [])}
+        if sides <= {"", "LEFT"}:
+            node.replace(node.this.copy())
+        elif sides == {"RIGHT"}:
+            node.replace(node.expressions[-1].copy())
+
+
+class _Queries:
+    """Writes queries."""
+
+    def __init__(self, twin: Twin, tables: Tables) -> None:
+        self._twin = twin
+        self._tables = tables
+        self._ctes: list[Mapping[str, tuple[str, Columns]]] = []
+        self._numbers = itertools.count(1)
+
+    def query(self, node: exp.Expr, outer: Names) -> tuple[str, Columns]:
+        """A query's text and columns."""
+        if isinstance(node, exp.Subquery):
+            take(node, "this")
+            return self.query(node.this, outer)
+        named, text = self._with(node, outer)
+        self._ctes.append(named)
+        try:
+            if isinstance(node, exp.SetOperation):
+                body, columns = self._set(node, outer)
+            elif isinstance(node, exp.Select):
+                body, columns = self._select(node, outer)
+            else:
+                raise Refusal(shown(node), node)
+        finally:
+            self._ctes.pop()
+        return text + body, columns
+
+    def _with(self, node: exp.Expr, outer: Names) -> tuple[Mapping[str, tuple[str, Columns]], str]:
+        found = node.args.get("with_") or node.args.get("with")
+        named: dict[str, tuple[str, Columns]] = {}
+        if found is None:
+            return named, ""
+        texts = []
+        self._ctes.append(named)
+        for cte in found.expressions:
+            this, alias, _ = take(cte, "this", "alias", "materialized")
+            text, columns = self.query(this, outer)
+            name = f"lake_with_{next(self._numbers)}"
+            named[alias.name] = (name, columns)
+            texts.append(f"{name} AS ({text})")
+        self._ctes.pop()
+        return named, f"WITH {', '.join(texts)} "
+
+    def _set(self, node: exp.SetOperation, outer: Names) -> tuple[str, Columns]:
+        left, right, distinct, order, *rest = take(
+            node, "this", "expression", "distinct", "order", "limit", "offset", "with_", "with"
+        )
+        limit, offset = rest[:2]
+        one, first = self.query(left, outer)
+        two, second = self.query(right, outer)
+        if len(first) != len(second):
+            raise Refusal(shown(node), node)
+        columns = {name: self._shared(a, b) for (name, a), b in zip(first.items(), second.values(), strict=True)}
+        word = type(node).__name__.upper() + ("" if distinct else " ALL")
+        sides = (self._cast_all(text, have, columns) for text, have in ((one, first), (two, second)))
+        text = f" {word} ".join(f"({side})" for side in sides)
+        values = Values(self._twin, Names(outputs=columns, outer=outer), self.query)
+        return text + self._tail(values, node, order, limit, offset), columns
+
+    def _shared(self, one: "DuckDBPyType", two: "DuckDBPyType") -> "DuckDBPyType":
+        return self._twin.type_of(f"(SELECT CAST(NULL AS {one}) UNION ALL SELECT CAST(NULL AS {two}))")
+
+    def _cast_all(self, text: str, have: Columns, want: Columns) -> str:
+        from lakehouse.models.spark.casts import cast
+
+        if [str(t) for t in have.values()] == [str(t) for t in want.values()]:
+            return text
+        items = [
+            f"{cast(spark_name(name), of, new)} AS {spark_name(name)}"
+            for (name, of), new in zip(have.items(), want.values(), strict=True)
+        ]
+        return f"SELECT {', '.join(items)} FROM ({text}) AS lake_side"
+
+    def _select(self, node: exp.Select, outer: Names) -> tuple[str, Columns]:
+        parts = take(
+            node, "expressions", "from_", "from", "joins", "where", "group", "having", "qualify", "windows", "distinct",
+            "order", "limit", "offset", "with_", "with",
+        )  # fmt: skip
+        items, joins, where, group, having, qualify_by = parts[0], parts[3] or [], *parts[4:8]
+        windows, distinct, order, limit, offset = parts[8:13]
+        if windows:
+            _spread_windows(node)
+        names = Names(tables={}, aliases={}, outer=outer)
+        source = self._from(parts[1] or parts[2], joins, names)
+        values = Values(self._twin, names, self.query)
+        columns = {item.alias_or_name: values.type(item.unalias()) for item in items}
+        if len(columns) < len(items):
+            raise Refusal("two columns of one name", node, "Give each a name of its own.")
+        listed = [f"{values.text(item.unalias())} AS {spark_name(item.alias_or_name)}" for item in items]
+        body = self._where(values, where, group, having)
+        inner = Values(self._twin, Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer), self.query)
+        if distinct is not None and distinct.args.get("on") is not None:
+            raise Refusal("DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1.")
+        word = "SELECT DISTINCT" if distinct is not None else "SELECT"
+        if qualify_by is None:
+            return f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, node, order, limit, offset)}", columns
+        listed.append(f"{values.of_kind(qualify_by.this, 'boolean')} AS lake_qualifies")
+        if limit is not None and order is not None:
+            order = self._hidden(values, order, columns, listed, distinct=distinct is not None)
+        kept = ", ".join(spark_name(name) for name in columns)
+        hidden = {f"lake_order_{at}": values.type(item.this) for at, item in enumerate(parts[10].expressions)} if order else {}
+        outside = Values(self._twin, Names(outputs={**columns, **hidden}, outer=outer), self.query)
+        tail = self._tail(outside, node, order, limit, offset)
+        return f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}", columns
+
+    def _hidden(
+        self, values: Values, order: exp.Order, columns: Columns, listed: list[str], *, distinct: bool
+    ) -> exp.Order:
+        """ORDER BY for outside of a query that is filtered once more: what it orders by gets names in there."""
+        order = order.copy()
+        for at, item in enumerate(order.expressions):
+            if isinstance(item.this, exp.Column) and not item.this.table and item.this.name in columns:
+                continue
+            if distinct:
+                raise Refusal(f"{shown(order)} beside DISTINCT and QUALIFY", order)
+            listed.append(f"{values.text(item.this)} AS lake_order_{at}")
+            item.set("this", exp.column(f"lake_order_{at}"))
+        return order
+
+    def _where(self, values: Values, where: Any, group: Any, having: Any) -> str:
+        text = f" WHERE {values.of_kind(where.this, 'boolean')}" if where is not None else ""
+        if group is not None:
+            (keys,) = take(group, "expressions")
+            text += f" GROUP BY {', '.join(values.text(key) for key in keys)}"
+        return text + (f" HAVING {values.of_kind(having.this, 'boolean')}" if having is not None else "")
+
+    def _tail(self, values: Values, node: exp.Expr, order: Any, limit: Any, offset: Any) -> str:
+        """ORDER BY where LIMIT needs it; results have no order of their own."""
+        if limit is None and offset is None:
+            return ""
+        if order is None:
+            raise Refusal("LIMIT without ORDER BY: which rows it keeps depends on how they happen to lie", limit or offset)
+        items = ", ".join(ordered(values, item) for item in order.expressions)
+        text = f" ORDER BY {items}"
+        if limit is not None:
+            (rows,) = take(limit, "expression")
+            text += f" LIMIT {count(rows)}"
+        return text + (f" OFFSET {count(take(offset, 'expression')[0])}" if offset is not None else "")
+
+    def _from(self, node: Any, joins: Iterable[exp.Join], names: Names) -> str:
+        if node is None:
+            return ""
+        text = f" FROM {self._source(take(node, 'this')[0], names)}"
+        for join in joins:
+            this, side, how, on = take(join, "this", "side", "kind", "on")
+            source = self._source(this, names)
+            word = f"{side} OUTER" if side else _JOINS.get(str(how or "").upper())
+            if word is None or (side and str(how or "").upper() not in {"", "OUTER"}):
+                raise Refusal(f"a join of the kind {how or side}", join)
+            word = word or "INNER"
+            if on is None:
+                word = "CROSS" if word == "INNER" else word
+            values = Values(self._twin, names, self.query)
+            text += f" {word} JOIN {source}" + (f" ON {values.of_kind(on, 'boolean')}" if on is not None else "")
+        return text
+
+    def _source(self, node: exp.Expr, names: Names) -> str:
+        alias = node.alias_or_name
+        if isinstance(node, exp.Table):
+            take(node, "this", "db", "catalog", "alias")
+            text, columns = self._table(node)
+        elif isinstance(node, exp.Subquery):
+            this, _ = take(node, "this", "alias")
+            inner, columns = self.query(this, names.outer or Names())
+            text = f"({inner})"
+        else:
+            raise Refusal(f"{shown(node)} in FROM", node)
+        if alias in names.tables:
+            raise Refusal(f"two tables of the name {alias}", node)
+        names.tables[alias] = columns  # type: ignore[index]  # ours, and being filled
+        names.aliases[alias] = name = f"lake_{next(self._numbers)}"  # type: ignore[index]
+        return f"{text} AS {name}"
+
+    def _table(self, node: exp.Table) -> tuple[str, Columns]:
+        if not node.db or node.db == SOURCE:
+            for named in reversed(self._ctes):
+                if node.name in named and not node.db:
+                    return named[node.name]
+        at = (node.db or SOURCE, node.name)
+        if at not in self._tables.columns:
+            raise Refusal(f"the table {at[0]}.{at[1]}", node)
+        return spark_name(self._tables.views[at]), self._tables.columns[at]
+
+
+def _spread_windows(node: exp.Select) -> None:
+    """Windows that have a name, written out where they are used."""
+    named = {window.this.name: window for window in node.args.get("windows") or []}
+    for used in node.find_all(exp.Window):
+        alias = used.args.get("alias")
+        if alias is None or (used.parent is node and used.arg_key == "windows"):
+            continue
+        window = named.get(alias.name)
+        if window is None or used.args.get("partition_by") or used.args.get("order") or used.args.get("spec"):
+            raise Refusal(shown(used), used)
+        if window.args.get("alias") is not None:
+            raise Refusal(shown(window), window)
+        used.set("alias", None)
+        for key in ("partition_by", "order", "spec"):
+            value = window.args.get(key)
+            used.set(key, [item.copy() for item in value] if isinstance(value, list) else value and value.copy())
