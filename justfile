@@ -26,11 +26,11 @@ lake +ARGS:
 
 # All tests, from nothing
 test *ARGS:
-    pytest -n 2 -m "not soak" "$@"
+    uv run --group engines pytest -n 2 -m "not soak" "$@"
 
 # The long scenarios: whole histories, big kill matrices
 soak *ARGS:
-    pytest -m soak "$@"
+    uv run --group engines pytest -m soak "$@"
 
 # Style, types, layers
 check:

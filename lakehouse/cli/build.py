@@ -104,12 +104,17 @@ def _events(here: "Project", lake: "Lake", as_of: str | None) -> "Iterator[Event
     if not here.openlineage and not any(name.startswith("OPENLINEAGE_") for name in os.environ):
         yield None
         return
+    from datetime import UTC, datetime
+
+    from lakehouse.duck.asof import instant_of
     from lakehouse.models.events import Events
     from lakehouse.models.openlineage import Emitter
 
+    us = None if as_of is None else instant_of(as_of)
+    at = None if us is None else datetime.fromtimestamp(us / 1e6, UTC)
     emitter = Emitter.from_settings(here.openlineage, os.environ, lake_url=lake.url, root=here.root)
     with emitter or contextlib.nullcontext():
-        yield Events(emitter, as_of) if emitter else None
+        yield Events(emitter, at) if emitter else None
 
 
 @click.command("test")

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 _TOLD = 5  # names that are told one by one
 
 
-def views_in(logs: "Iterable[Log]") -> dict[str, Definition]:
-    """The models that are views, by name; none, and a warning, where the log of `models` is nonsense."""
+def models_in(logs: "Iterable[Log]") -> dict[str, Definition]:
+    """The models, by name; none, and a warning, where the log of `models` says what cannot be."""
     log = next((log for log in logs if log.source == MODELS), None)
     try:
-        found = read_definitions(log.pipeline) if log else {}
+        return read_definitions(log.pipeline) if log else {}
     except FormatError as error:
         click.echo(f"warning: {error}", err=True)
         return {}
-    return {name: found[name] for name in sorted(found) if found[name].is_view}
+
+
+def views_in(logs: "Iterable[Log]") -> dict[str, Definition]:
+    """Those of them that are views, in order of name."""
+    return {name: model for name, model in sorted(models_in(logs).items()) if model.is_view}
 
 
 def definitions_in(log: "Log", commit: "Commit") -> list[str]:

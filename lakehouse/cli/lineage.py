@@ -29,8 +29,8 @@ def lineage_command(
 ) -> None:
     """Show what models are made of: tables with the loads that were read, or columns.
 
-    MODEL is a name such as daily, TABLE is SOURCE.TABLE; SOURCE.TABLE.COLUMN follows one column. It reads
-    the log alone, so it works on a mirror too.
+    MODEL is a name such as daily, TABLE is SOURCE.TABLE; SOURCE.TABLE.COLUMN follows one column. Without a
+    name it shows all, of columns one step each. It reads the log alone, so it works on a mirror too.
     """
     from lakehouse.models import lineage
 
@@ -45,7 +45,8 @@ def lineage_command(
 
         click.echo(to_mermaid(part, columns=columns or column is not None), nl=False)
     elif columns or column:
-        for line in _column_lines(part, table, column, up=up, down=down):
+        lines = _column_lines(part, table, column, up=up, down=down) if table else _steps(part)
+        for line in lines:
             click.echo(line)
     else:
         for tree in _trees(part, table, up=up, down=down):
@@ -57,7 +58,7 @@ def _print(tree: "Tree") -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe has no width: nothing is folded
-        console = Console(highlight=False, width=1_000)
+        console = Console(highlight=False, width=100_000)
     console.print(tree)
 
 
@@ -125,17 +126,21 @@ def _read_at(edge: "Edge", read: "Position | None") -> str:
 # Columns, a line for each way.
 
 
-def _column_lines(
-    found: "Graph", table: str | None, column: str | None, *, up: bool, down: bool
-) -> Iterator[str]:
+def _steps(found: "Graph") -> "Iterator[str]":
+    """Every column of every model with those that it is made of, one step up."""
     for name, node in found.nodes.items():
-        if table not in (None, name):
-            continue
-        for wanted in [column] if column else found.columns[name]:
-            if up and (node.language or found.made_of((name, wanted))):
-                yield from _ways((name, wanted), found.made_of, " <- ", _end(found))
-            if down and table and found.makes((name, wanted)):
-                yield from _ways((name, wanted), found.makes, " -> ", lambda _: "")
+        for column in found.columns[name] if node.language else ():
+            origins = [".".join(origin) for origin in found.made_of((name, column))]
+            yield f"{name}.{column} <- {', '.join(origins) or _end(found)((name, column))}"
+
+
+def _column_lines(found: "Graph", table: str, column: str | None, *, up: bool, down: bool) -> "Iterator[str]":
+    """The ways from the columns of a table, or from one of them, down to those that none is made of."""
+    for wanted in [column] if column else found.columns[table]:
+        if up and (found.nodes[table].language or found.made_of((table, wanted))):
+            yield from _ways((table, wanted), found.made_of, " <- ", _end(found))
+        if down and found.makes((table, wanted)):
+            yield from _ways((table, wanted), found.makes, " -> ", lambda _: "")
 
 
 def _ways(

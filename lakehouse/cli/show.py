@@ -7,8 +7,8 @@ import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, print_table, size
-from lakehouse.cli.defined import about_model, definitions_in, show_view, tell_model, views_in
-from lakehouse.core.definition import Definition, read_definitions
+from lakehouse.cli.defined import about_model, definitions_in, models_in, show_view, tell_model, views_in
+from lakehouse.core.definition import Definition
 from lakehouse.core.layout import MODELS
 from lakehouse.core.moments import render
 from lakehouse.core.types import type_text
@@ -92,7 +92,7 @@ def tables_command(ctx: click.Context, as_json: bool) -> None:
 def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
     """Show one table (SOURCE.TABLE): columns over time, rows, files, loads; of a model, what it reads too."""
     lake = open_lake(ctx)
-    models = read_definitions(lake.log(MODELS).pipeline) if table.startswith(f"{MODELS}.") else {}
+    models = models_in([lake.log(MODELS)]) if table.startswith(f"{MODELS}.") else {}
     model = models.get(table.removeprefix(f"{MODELS}."))
     if model is not None and model.is_view:
         show_view(lake, model, as_json=as_json)

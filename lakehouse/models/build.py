@@ -19,7 +19,7 @@ from lakehouse.core.definition import ABOUT
 from lakehouse.duck.names import literal, quote
 from lakehouse.errors import ContentionError, LakehouseError, NotFoundError
 from lakehouse.models import graph, publish
-from lakehouse.models.model import SOURCE, Model, Reference
+from lakehouse.models.model import SOURCE, Model, Reference, Test
 from lakehouse.models.plan import Plan
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class Run:
         self.columns: dict[str, tuple[tuple[str, str], ...]] = {}
         self._in_spark: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
+        self._late: list[tuple[Test, tuple[str, ...], tuple[Reference, ...], str]] = []
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -335,14 +336,16 @@ class Run:
                 self._in_spark.add(name)
 
     def _audited(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
-        """A model's outcome once its own tests were run."""
+        """A model's outcome once its own tests were run; those that look at other models come after all is built."""
         from lakehouse.models import audit, failures
 
         found = []
         for test in audit.tests_of(model):
-            if test.kind == "relationships":
-                source, table, _ = test.arguments["to"].split(".", 2)
-                self.workspace.provide([Reference(source=source, table=table)])
+            target = _target(test)
+            if target is not None and target.source == SOURCE and target.table != model.name:
+                self._late.append((test, (model.name,), (target,), model.path))
+                continue
+            self.workspace.provide([target] if target else [])
             now = publish.newest_load(self, [model.name])
             found.append(audit.run(cursor, model.name, test, now=now, path=model.path))
         failures.keep_failures(self.lake, model.name, found)
@@ -350,32 +353,33 @@ class Run:
         return replace(about, status="refused" if refused else about.status, tests=tuple(found))
 
     def _tests_of_all(self) -> None:
-        """Run the tests that are files of their own; what one refuses goes, with what reads it."""
-        from lakehouse.models import audit
+        """Run the tests that look at several models; what one refuses goes, with what reads it."""
+        from lakehouse.models import audit, failures
 
-        for file in self.plan.tests:
-            outcomes = [self._outcomes[name] for name in file.models if name in self._outcomes]
+        files = [(f.test, f.models, f.references, f.test.arguments["path"]) for f in self.plan.tests]
+        for test, models, references, path in [*self._late, *files]:
+            outcomes = [self._outcomes[name] for name in models if name in self._outcomes]
             touched = [o for o in outcomes if o.status != "kept" or self.checks_only]
-            if not touched or not all(self._is_good(name) for name in file.models):
+            read = [r.table for r in references if r.source == SOURCE]
+            if not touched or not all(self._is_good(name) for name in (*models, *read)):
                 continue
+            names = {outcome.name for outcome in touched}
             cursor = self.workspace.cursor()
             try:
-                self.workspace.provide(file.references)
-                found = audit.run(
-                    cursor, touched[-1].name, file.test, now=None, path=file.test.arguments["path"]
-                )
+                self.workspace.provide(references)
+                found = audit.run(cursor, touched[-1].name, test, now=None, path=path)
             except LakehouseError as error:
-                for outcome in touched:
-                    self._outcomes[outcome.name] = replace(outcome, status="failed", error=error)
-                self._without_readers({outcome.name for outcome in touched})
+                self._outcomes |= {o.name: replace(o, status="failed", error=error) for o in touched}
+                self._without_readers(names)
                 continue
             finally:
                 cursor.close()
             for outcome in touched:
-                status = "refused" if found.blocks else outcome.status
-                self._outcomes[outcome.name] = replace(outcome, status=status, tests=(*outcome.tests, found))
+                told = replace(outcome, tests=(*outcome.tests, replace(found, model=outcome.name)))
+                self._outcomes[outcome.name] = replace(told, status="refused") if found.blocks else told
+                failures.keep_failures(self.lake, outcome.name, told.tests)
             if found.blocks:
-                self._without_readers({outcome.name for outcome in touched})
+                self._without_readers(names)
 
     def _without_readers(self, names: set[str]) -> None:
         """Take back what was made from models that turned out bad."""
@@ -384,3 +388,13 @@ class Run:
             if bad and outcome.good and outcome.status != "kept":
                 error = self._missing(name, min(bad))
                 self._outcomes[name] = replace(outcome, status="skipped", error=error)
+
+
+def _target(test: Test) -> Reference | None:
+    """The table that a test compares the model's with, if there is one."""
+    from lakehouse.models import audit
+
+    if test.kind != "relationships":
+        return None
+    source, table, _ = audit.target(test)
+    return Reference(source=source, table=table)

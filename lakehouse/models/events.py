@@ -23,13 +23,13 @@ class Events:
 
     Args:
         emitter: Where events go.
-        as_of: The moment that the build is turned to, if that is an instant.
+        as_of: The instant that the build is turned to; None for now, and for what is no instant.
     """
 
-    def __init__(self, emitter: Emitter, as_of: object) -> None:
+    def __init__(self, emitter: Emitter, as_of: datetime | None = None) -> None:
         self._emitter = emitter
         self._build_id = str(uuid4())
-        self._as_of = as_of if isinstance(as_of, datetime) else None
+        self._as_of = as_of
         self._runs: dict[str, Run] = {}
 
     def began(self, model: Model, reads: Mapping[str, tuple[Input | None, Columns]]) -> None:

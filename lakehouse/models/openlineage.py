@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0  # of a request, and of waiting at the end of a build for what was not sent yet
 _SETTINGS = ("file", "namespace", "url")
-_RETRY = {"total": 2, "connect": 2, "read": 0, "backoff_factor": 0.2}
+_RETRY = {"total": 0, "connect": 0, "read": 0}  # each that is tried again is a warning in somebody's log
 _END = None
 
 

@@ -1,9 +1,12 @@
 """Models, as their users build, break, mend and ask them."""
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -295,3 +298,55 @@ def test_an_incremental_model_computes_only_what_can_have_changed(
     assert rows(lake, "from models.visits_by_page") == [("a", 3, 2), ("b", 2, 2), ("z", 1, 2)]
     change = lake.log("models").tables["visits_seen"].last
     assert (change.disposition, change.counts["appended"]) == ("append", 2)
+
+
+def test_models_that_relate_to_each_other_are_tested_when_both_are_there(
+    lake: Lake, put: Callable[..., Path]
+) -> None:
+    test = "-- kind: table\n-- tests:\n--   - relationships: {column: sku, to: %s.sku}\n"
+    project = put(
+        a=test % "b" + "select sku from shop.products",
+        b=test % "a" + "select sku from shop.products",
+        c="from b",
+    )
+    run("build", cwd=project).ok()
+    put(a=test % "b" + "select sku || 'x' as sku from shop.products")
+    done = run("build", cwd=project)
+    assert done.code == 3
+    assert "FAIL  a: relationships(sku -> models.b.sku): 3 rows" in done.err
+    assert rows(lake, "from models.a") == [("a",), ("b",), ("d",)]
+
+
+def test_builds_are_told_to_an_endpoint_for_lineage(
+    lake: Lake, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    project = put()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OPENLINEAGE_URL", f"http://127.0.0.1:{server.server_port}")
+        run("build", "--as-of", "2026-11-01T12:00:00Z", cwd=project).ok()
+        put(kinds=FILES["kinds.sql"].replace("avg(price)", "avg(price) * 1000"))
+        assert run("build", "kinds", cwd=project).code == 3
+        server.shutdown()
+    events = [(event["eventType"], event["job"]["name"]) for event in told]
+    assert events.count(("COMPLETE", "models.kinds")) == 1
+    assert events.count(("FAIL", "models.kinds")) == 1
+    done = next(
+        e for e in told if (e["eventType"], e["job"]["name"]) == ("COMPLETE", "models.visits_by_page")
+    )
+    assert [dataset["name"].rsplit("lake/", 1)[-1] for dataset in done["inputs"]] == ["shop/visits"]
+    facets = done["outputs"][0]["facets"]
+    assert [field["name"] for field in facets["schema"]["fields"]] == ["page", "visits", "newest"]
+    assert facets["columnLineage"]["fields"]["newest"]["inputFields"][0]["field"] == "day"
+    assert done["run"]["facets"]["nominalTime"]["nominalStartTime"].startswith("2026-11-01T12:00:00")

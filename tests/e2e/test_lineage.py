@@ -128,6 +128,10 @@ def test_columns_are_followed_down_to_the_base_tables(traced: Path) -> None:
     assert tree("kinds.dearest", cwd=traced) == [
         "models.kinds.dearest <- models.prices.price <- shop.products.price"
     ]
+    steps = tree("--columns", cwd=traced)
+    assert "models.kinds.dearest <- models.prices.price" in steps
+    assert "models.prices.price <- shop.products.price" in steps
+    assert "models.top.n <- (not known)" in steps
     assert tree("top", "--columns", cwd=traced)[0] == "models.top.kind <- (not known)"
 
 

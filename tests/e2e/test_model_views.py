@@ -13,7 +13,7 @@ from defining import defined, publish
 from lakehouse import Lake
 from lakehouse.core.definition import to_json
 from lakehouse.duck.session import catalog_path, refresh
-from lakehouse.errors import FormatError, NotFoundError, QueryError, UserError
+from lakehouse.errors import FormatError, IntegrityError, NotFoundError, QueryError, UserError
 from lakehouse.pack import pack
 from lakehouse.retention import expire, parse
 from lakehouse.store import MemoryStore
@@ -323,6 +323,18 @@ def test_definitions_that_are_nonsense_leave_all_else_as_it_is(lake: Lake) -> No
     shown = run("tables", "--lake", lake.url).ok()
     assert "warning: models: the definition of 'v'" in shown.err
     assert "models.stored" in shown.out
+    assert "models.stored: 1 row" in run("show", "models.stored", "--lake", lake.url).ok().out
+
+
+def test_without_the_log_of_models_all_else_can_be_read(lake: Lake) -> None:
+    publish(lake, CHAIN)
+    refresh(lake)
+    (Path(lake.url) / "models" / "_log" / f"{1:020d}.jsonl").write_text("{")
+    session = Lake.open(lake.url).session()
+    assert set(session.broken) == {"models"}
+    assert session.query("select count(*) from shop.products").fetchall() == [(2,)]
+    with pytest.raises(IntegrityError, match="ends in the middle of a commit"):
+        session.query("from models.said")
 
 
 def test_a_source_with_a_broken_log_takes_only_its_views_along(lake: Lake) -> None:
@@ -447,6 +459,18 @@ def test_the_table_of_models_tells_all_of_them(lake: Lake) -> None:
          [{"name": "k", "type": "BIGINT", "description": None}, {"name": "v", "type": "VARCHAR", "description": "a letter"}],
          1, "f"),
     ]  # fmt: skip
+
+
+def test_the_command_line_tells_what_a_stored_model_reads(lake: Lake) -> None:
+    sqls = {"m": "select 1 as k from shop.products"}
+    store(lake, 1, [{"k": 1}], sqls, kind="table", description="Ones.", grain="a one")
+    shown = run("show", "models.m", "--lake", lake.url).ok().out
+    assert shown.startswith("models.m: 1 row, replace, key k\nOnes.\none row is a one\nreads shop.products\n")
+    assert run("show", "models.m", "--json", "--lake", lake.url).ok().json["reads"] == ["shop.products"]
+    publish(lake, sqls, kind="table", description="Other words.")
+    assert run("log", "models", "-n", "1", "--lake", lake.url).ok().out.rstrip().endswith("models: m")
+    publish(lake, {})
+    assert run("log", "models", "-n", "1", "--lake", lake.url).ok().out.rstrip().endswith("no more: m")
 
 
 def test_the_command_line_knows_views(lake: Lake) -> None:

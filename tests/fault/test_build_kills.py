@@ -30,7 +30,12 @@ MODELS = {
 
 def grow(lake: Lake, n: int) -> None:
     with lake.load("shop", load_id=f"load-{n}", observed_at=DAY + timedelta(days=n)) as load:
-        load.write("items", [{"sku": i, "price": i * n} for i in range(4 + n)], disposition="replace", primary_key="sku")
+        load.write(
+            "items",
+            [{"sku": i, "price": i * n} for i in range(4 + n)],
+            disposition="replace",
+            primary_key="sku",
+        )
         load.write("log", [{"line": f"{i % 3}"} for i in range(n)])
 
 
@@ -58,8 +63,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("kind", STORES)
-@pytest.mark.parametrize("phase", ["before", "middle", "after"])
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize(
+    ("kind", "phase"),
+    [
+        ("folder", "after"),
+        *(
+            pytest.param(kind, phase, marks=pytest.mark.soak)
+            for kind in STORES
+            for phase in ("before", "middle", "after")
+            if (kind, phase) != ("folder", "after")
+        ),
+    ],
+)
 def test_a_killed_build_is_published_whole_or_not_at_all_and_the_next_one_completes_it(
     kind: str, phase: str, project: Path, tmp_path: Path
 ) -> None:

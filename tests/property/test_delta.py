@@ -250,7 +250,7 @@ def run(data: st.DataObject, generated: int) -> None:
                 event(what)
 
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @QUICK

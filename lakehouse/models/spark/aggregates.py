@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from lakehouse.models.spark.values import Values
 
-_COMPARABLE = frozenset({*NUMBER, "varchar", "boolean", "date", "timestamp", "timestamp with time zone", "null"})
+_COMPARABLE = frozenset(
+    {*NUMBER, "varchar", "boolean", "date", "timestamp", "timestamp with time zone", "null"}
+)
 WINDOWS = (
     exp.RowNumber, exp.Rank, exp.DenseRank, exp.Ntile, exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.NthValue,
     exp.PercentRank, exp.CumeDist,
@@ -70,11 +72,7 @@ def _avg(values: "Values", node: exp.Func, over: Over) -> str:
         return over.call("avg", f"CAST({text} AS DOUBLE)")
     places = 0 if kind(found) in WHOLE | {"null"} else shape(found)[1]
     total = over.call("sum", f"CAST({text} AS DECIMAL(38,{places}))")
-    mean = "CAST({} AS DOUBLE) / nullif(" + over.call("count", text) + ", 0)"
-    if not places:
-        return f"({mean.format(total)})"
-    digits = f"CAST({total} AS DECIMAL(38,{places})) * 1{'0' * places}BD"  # DuckDB takes their mean
-    return f"({mean.format(digits)} / 1e{places}D)"
+    return f"(CAST({total} AS DOUBLE) / nullif({over.call('count', text)}, 0))"
 
 
 def _number(values: "Values", this: exp.Expr, found: "DuckDBPyType", also: tuple[str, ...] = ()) -> str:
@@ -139,7 +137,9 @@ def _collected(values: "Values", this: exp.Expr, over: Over) -> tuple[str, exp.E
     """The values of `list(x ORDER BY y)` in order, as a list."""
     if not isinstance(this, exp.Order) or over.distinct or over.window:
         raise Refusal(
-            f"{shown(this)} collected without an order of its own", this, "Write ORDER BY inside: list(x ORDER BY y)."
+            f"{shown(this)} collected without an order of its own",
+            this,
+            "Write ORDER BY inside: list(x ORDER BY y).",
         )
     item, orders = take(this, "this", "expressions")
     keys = [f"{values.of_kind(order.this, *_COMPARABLE)} AS k{at}" for at, order in enumerate(orders)]
@@ -211,7 +211,12 @@ def _aggregate(values: "Values", node: exp.Expr, condition: str = "", window: st
         raise Refusal(f"{shown(node)}: it is not known to mean the same in Spark", node)
     this, distinct = node.args.get("this"), False
     if isinstance(this, exp.Distinct):
-        if len(this.expressions) != 1 or this.args.get("on") or window or name_of(node) not in {"Count", "Sum", "Avg", "Min", "Max"}:
+        if (
+            len(this.expressions) != 1
+            or this.args.get("on")
+            or window
+            or name_of(node) not in {"Count", "Sum", "Avg", "Min", "Max"}
+        ):
             raise Refusal(shown(node), node)
         node = node.copy()
         node.set("this", this.expressions[0].copy())
@@ -255,7 +260,9 @@ def ordered(values: "Values", node: exp.Ordered, text: str = "") -> str:
     this, desc, nulls_first = take(node, "this", "desc", "nulls_first")
     if kind(values.type(this)) not in _COMPARABLE:
         raise Refusal(f"an order by {shown(this)}, of type {values.type(this)}", node)
-    return f"{text or values.text(this)} {'DESC' if desc else 'ASC'} NULLS {'FIRST' if nulls_first else 'LAST'}"
+    return (
+        f"{text or values.text(this)} {'DESC' if desc else 'ASC'} NULLS {'FIRST' if nulls_first else 'LAST'}"
+    )
 
 
 def _frame(spec: exp.WindowSpec) -> str:
@@ -263,8 +270,9 @@ def _frame(spec: exp.WindowSpec) -> str:
     name = str(parts[0]).upper()
     if name not in {"ROWS", "RANGE"}:
         raise Refusal(f"a window frame of {name}", spec)
-    sides = [_edge(name, *parts[1:3], spec), _edge(name, *(parts[3:5] if parts[3] else ("CURRENT ROW", None)), spec)]
-    return f"{name} BETWEEN {sides[0]} AND {sides[1]}"
+    start = _edge(name, parts[1], parts[2], spec)
+    end = _edge(name, parts[3] or "CURRENT ROW", parts[4], spec)
+    return f"{name} BETWEEN {start} AND {end}"
 
 
 def _edge(name: str, value: Any, side: Any, spec: exp.WindowSpec) -> str:
@@ -274,7 +282,9 @@ def _edge(name: str, value: Any, side: Any, spec: exp.WindowSpec) -> str:
     if text.upper() == "UNBOUNDED":
         return f"UNBOUNDED {str(side).upper()}"
     if name == "RANGE":
-        raise Refusal(f"{shown(spec)} as a window frame", spec, "Frames of ROWS, and of RANGE without an offset, go.")
+        raise Refusal(
+            f"{shown(spec)} as a window frame", spec, "Frames of ROWS, and of RANGE without an offset, go."
+        )
     return f"{count(value)} {str(side).upper()}"
 
 

@@ -48,15 +48,13 @@ def cast(text: str, have: "DuckDBPyType", want: "DuckDBPyType", *, tries: bool =
     if str(have) == str(want):
         return text
     one, two = kind(have), kind(want)
-    plain = _cast(text, one, two, have, want, f"{'TRY_' if tries else ''}CAST", tries=tries)
+    plain = _cast(text, one, two, want, f"{'TRY_' if tries else ''}CAST", tries=tries)
     if plain is None or source is None:
         raise Refusal(f"a cast of {have} to {want}", hint=_hint(one, two))
     return plain
 
 
-def _cast(
-    text: str, one: str, two: str, have: "DuckDBPyType", want: "DuckDBPyType", how: str, *, tries: bool
-) -> str | None:
+def _cast(text: str, one: str, two: str, want: "DuckDBPyType", how: str, *, tries: bool) -> str | None:
     target = spark_type(want)
     if one == "varchar":
         return _from_text(text, two, want, tries=tries)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lakehouse.duck.sql import duck_type
 from lakehouse.errors import QueryError, UserError
@@ -41,8 +41,9 @@ class Spark:
         self._sessions = SparkSessions(self._folder / "spark")
         self._twin = Twin()
         self._tables = Tables()
+        self._models: dict[str, Columns] = {}
 
-    def __enter__(self) -> "Spark":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +99,11 @@ class Spark:
         for reference in model.references:
             source = reference.source
             table = reference.table + ("_history" if reference.form == "history" else "")
-            if self._tables.has(source, table) or reference.form in {"at", "diff"} or source not in self._positions:
+            if (
+                self._tables.has(source, table)
+                or reference.form in {"at", "diff"}
+                or source not in self._positions
+            ):
                 continue
             if reference.form:
                 self._written(source, table, self._positions[source])
@@ -120,8 +125,8 @@ class Spark:
         """Run a model and write its result, which is then readable as `models.<name>`.
 
         Returns:
-            Parquet files, at least one, that have the columns in order and in DuckDB's types; a HUGEINT
-            is a DECIMAL(38,0) there, and an unsigned number one of the signed type that holds it.
+            Parquet files, at least one, with the columns in order, in the types of `columns`; but for those that
+            Spark lacks: HUGEINT is DECIMAL(38,0), an unsigned number the next signed type, JSON is text.
 
         Raises:
             UserError: As `view`; or Spark stopped at a value, such as text that is no number.
@@ -139,6 +144,10 @@ class Spark:
         self._show(SOURCE, name, columns, self._opened([str(file) for file in files], columns))
         return files
 
+    def columns(self, name: str) -> dict[str, str]:
+        """Names and types of DuckDB of a model that was run or shown: what its result is to be read as."""
+        return {column: str(of) for column, of in self._models[name].items()}
+
     def close(self) -> None:
         """Stop Spark."""
         self._twin.close()
@@ -149,12 +158,17 @@ class Spark:
         import duckdb
 
         if model.language != "sql":
-            raise UserError(f"{model.path}: models.{name} is written in Python", hint="Python models run in Polars.")
+            raise UserError(
+                f"{model.path}: models.{name} is written in Python", hint="Python models run in Polars."
+            )
         self._prepare(model)
         try:
             columns = self._twin.view(name, model.sql)
         except duckdb.Error as error:
-            raise QueryError(f"{model.path}: {str(error).splitlines()[0]}", hint=f"See models.{name}.") from None
+            raise QueryError(
+                f"{model.path}: {str(error).splitlines()[0]}", hint=f"See models.{name}."
+            ) from None
+        self._models[name] = columns
         try:
             select, _ = translated(model.sql, self._twin, self._tables)
             return _named(select, columns), columns

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from lakehouse.models.spark.casts import cast
-from lakehouse.models.spark.kinds import NUMBER, REAL, WHOLE, kind, spark_name, spark_text, spark_type
+from lakehouse.models.spark.kinds import (
+    NUMBER,
+    REAL,
+    WHOLE,
+    item_type,
+    kind,
+    spark_name,
+    spark_text,
+    spark_type,
+)
 from lakehouse.models.spark.patterns import java_pattern, java_replacement, like
 from lakehouse.models.spark.trouble import Refusal
 from lakehouse.models.spark.values import name_of, shown, take
@@ -50,13 +59,20 @@ def arguments(node: exp.Expr, count: int) -> list[exp.Expr]:
 def constant(node: Any, *, empty: bool = False) -> str:
     """The text of a literal."""
     if not isinstance(node, exp.Literal) or not node.is_string or not (empty or node.this):
-        raise Refusal(f"{shown(node) if node is not None else 'nothing'} where a text written out is needed", node)
+        raise Refusal(
+            f"{shown(node) if node is not None else 'nothing'} where a text written out is needed", node
+        )
     return str(node.this)
 
 
 def count(node: Any, *, least: int = 0) -> int:
     """The value of a literal that is a whole number."""
-    if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit() and int(node.this) >= least:
+    if (
+        isinstance(node, exp.Literal)
+        and not node.is_string
+        and node.this.isdigit()
+        and int(node.this) >= least
+    ):
         return int(node.this)
     raise Refusal(f"{shown(node)} where a number from {least} on, written out, is needed", node)
 
@@ -84,7 +100,11 @@ def _cut(word: str) -> Rule:
         found, text = kind(values.type(this)), values.of_kind(this, *_NUMBER)
         if found in WHOLE:
             return text
-        toward = f"CASE WHEN {text} < 0 THEN ceil({text}) ELSE floor({text}) END" if word == "trunc" else f"{word}({text})"
+        toward = (
+            f"CASE WHEN {text} < 0 THEN ceil({text}) ELSE floor({text}) END"
+            if word == "trunc"
+            else f"{word}({text})"
+        )
         if found == "decimal":
             return f"CAST({toward} AS {spark_type(values.type(node))})"
         target = spark_type(values.type(node))
@@ -111,17 +131,6 @@ def _real(template: str, parameters: int = 1) -> Rule:
         return template.format(*(values.to(one, double) for one in arguments(node, parameters)))
 
     return rule
-
-
-def _log(values: "Values", node: exp.Log) -> str:
-    base, this = take(node, "this", "expression")
-    if this is None:
-        base, this = exp.Literal.number(10), base
-    if not isinstance(base, exp.Literal) or base.this not in {"2", "10"}:
-        raise Refusal(shown(node), node)
-    text = values.to(this, values.twin.type_of("1::DOUBLE"))
-    stop = f"raise_error({spark_text(f'{shown(node)}: out of range')})"
-    return f"CASE WHEN {text} <= 0 THEN {stop} ELSE log{base.this}({text}) END"
 
 
 # Text.
@@ -156,7 +165,9 @@ def _side(word: str) -> Rule:
 
 def _replace(values: "Values", node: exp.Replace) -> str:
     this, old, new = take(node, "this", "expression", "replacement")
-    return f"replace({values.of_kind(this, *_TEXT)}, {spark_text(constant(old))}, {values.of_kind(new, *_TEXT)})"
+    return (
+        f"replace({values.of_kind(this, *_TEXT)}, {spark_text(constant(old))}, {values.of_kind(new, *_TEXT)})"
+    )
 
 
 def _split(values: "Values", node: exp.Split) -> str:
@@ -228,7 +239,9 @@ def _extract(values: "Values", node: exp.RegexpExtract) -> str:
 
 
 def _exchanged(values: "Values", node: exp.RegexpReplace) -> str:
-    this, pattern, new, flags, _ = take(node, "this", "expression", "replacement", "modifiers", "single_replace")
+    this, pattern, new, flags, _ = take(
+        node, "this", "expression", "replacement", "modifiers", "single_replace"
+    )
     given = constant(flags) if flags is not None else ""
     meant = java_pattern(constant(pattern, empty=True), given.replace("g", ""))
     text, by = values.of_kind(this, *_TEXT), constant(new, empty=True)
@@ -246,7 +259,7 @@ def _array(values: "Values", node: exp.Array) -> str:
     result = values.type(node)
     if not items or kind(result) != "list" or any(isinstance(item, exp.Comprehension) for item in items):
         raise Refusal(shown(node), node)
-    inner = dict(result.children)["child"]
+    inner = item_type(result)
     return f"array({', '.join(values.to(item, inner) for item in items)})"
 
 
@@ -281,7 +294,7 @@ def _each(word: str) -> Rule:
         if not isinstance(function, exp.Lambda) or len(function.expressions) != 1 or kind(items) != "list":
             raise Refusal(shown(node), node)
         name = function.expressions[0].name
-        inner = values.within({name: dict(items.children)["child"]})
+        inner = values.within({name: item_type(items)})
         body = inner.of_kind(function.this, "boolean") if word == "filter" else inner.text(function.this)
         return f"{word}({values.text(this)}, {spark_name(name)} -> {body})"
 
@@ -295,8 +308,12 @@ def _contains(values: "Values", node: exp.Func) -> str:
         return f"contains({values.text(this)}, {values.of_kind(item, *_TEXT)})"
     if kind(items) != "list":
         raise Refusal(shown(node), node)
-    inner = dict(items.children)["child"]
-    one = cast(values.text(item), values.type(item), inner) if str(values.type(item)) != str(inner) else values.text(item)
+    inner = item_type(items)
+    one = (
+        cast(values.text(item), values.type(item), inner)
+        if str(values.type(item)) != str(inner)
+        else values.text(item)
+    )
     return f"CASE WHEN {one} IS NULL THEN NULL ELSE exists({values.text(this)}, lake_item -> lake_item <=> {one}) END"
 
 
@@ -334,7 +351,9 @@ RULES: dict[str, Rule] = {
     "Trunc": _cut("trunc"),
     "Sqrt": _within("{0} < 0", "sqrt({0})"),
     "Ln": _within("{0} <= 0", "ln({0})"),
-    "Log": _log,
+    "Log": _within("{0} <= 0", "log10({0})"),
+    "log10": _within("{0} <= 0", "log10({0})"),
+    "log2": _within("{0} <= 0", "log2({0})"),
     "Exp": _real("exp({0})"),
     "Pow": _real("power({0}, {1})", 2),
     "Sin": _real("sin({0})"),

@@ -66,11 +66,17 @@ def _newest(rows: Any, columns: Sequence[Column], key: Sequence[str]) -> Any:
     return found.selectExpr(*kept)
 
 
-def _scan(session: Any, lake: "Lake", columns: Sequence[Column], files: Sequence[File], *, keyed: bool) -> Any:
+def _scan(
+    session: Any, lake: "Lake", columns: Sequence[Column], files: Sequence[File], *, keyed: bool
+) -> Any:
     """Rows of parts that have the same columns, in the types of the table."""
     have = {column.name: column.type for column in files[0].columns if column.type != "null"}
     system = [f"{SEQ} BIGINT"] + ([f"{DELETED} BOOLEAN"] if keyed else [])
-    fields = [f"{spark_name(name)} {_spark(kind)}" for name, kind in have.items() if any(c.name == name for c in columns)]
+    fields = [
+        f"{spark_name(name)} {_spark(kind)}"
+        for name, kind in have.items()
+        if any(c.name == name for c in columns)
+    ]
     frame = opened(session, [lake.locate(file.path) for file in files], ", ".join(system + fields))
     items = [SEQ] + ([DELETED] if keyed else [])
     for column in columns:
@@ -102,7 +108,9 @@ def _readable(column: Column, file: File) -> bool:
 def _unread(kind: Type) -> bool:
     if isinstance(kind, str):
         return kind in _UNREAD
-    return _unread(kind["list"]) if "list" in kind else any(_unread(inner) for inner in kind["struct"].values())
+    return (
+        _unread(kind["list"]) if "list" in kind else any(_unread(inner) for inner in kind["struct"].values())
+    )
 
 
 def _alike(files: Sequence[File]) -> Iterator[list[File]]:
@@ -113,9 +121,7 @@ def _alike(files: Sequence[File]) -> Iterator[list[File]]:
     yield from groups.values()
 
 
-def written(
-    lake: "Lake", seq: int, source: str, table: str, folder: Path
-) -> tuple[Path, dict[str, str]]:
+def written(lake: "Lake", seq: int, source: str, table: str, folder: Path) -> tuple[Path, dict[str, str]]:
     """A table of the lake, or a view of its catalog, as DuckDB says it is at a position: a Parquet file.
 
     Args:
@@ -133,11 +139,14 @@ def written(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{source}.{table}@{seq}.parquet"
     place = f"{quote(source)}.{quote(table)}"
-    types = {str(name): of for name, of, *_ in lake.query(f"SELECT * FROM {place}", as_of=seq).description}
-    kept = [quote(name) for name, of in types.items() if spark_type(of) is not None]
-    answer = lake.query(f"SELECT {', '.join(kept) or '1 AS lake_nothing'} FROM {place}", as_of=seq)
-    batches = answer.to_arrow_reader(100_000)
-    with pq.ParquetWriter(file, batches.schema, version="2.6", store_schema=False) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    session = lake.session(as_of=seq)
+    with session.explained():
+        found = session.connection.sql(session.checked(f"SELECT * FROM {place}"))
+        types = dict(zip(found.columns, found.types, strict=True))
+        kept = [quote(name) for name, of in types.items() if spark_type(of) is not None]
+        rows = session.connection.sql(f"SELECT {', '.join(kept) or '1 AS lake_nothing'} FROM {place}")
+        batches = rows.to_arrow_reader(100_000)
+        with pq.ParquetWriter(file, batches.schema, version="2.6", store_schema=False) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
     return file, {name: str(of) for name, of in types.items()}

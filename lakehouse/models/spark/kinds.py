@@ -1,6 +1,6 @@
 """Types of DuckDB, and what holds their values in Spark."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
@@ -25,7 +25,7 @@ MOMENT = frozenset({"date", "timestamp", "timestamp with time zone"})
 
 
 def kind(of: "DuckDBPyType") -> str:
-    """The kind of a type: `decimal`, `varchar`, `json`, `list`, …"""
+    """The kind of a type: `decimal`, `varchar`, `json`, `list` and so on."""
     return "json" if str(of) == "JSON" else of.id
 
 
@@ -36,10 +36,10 @@ def spark_type(of: "DuckDBPyType") -> str | None:
         precision, scale = shape(of)
         return f"DECIMAL({precision},{scale})"
     if name == "list":
-        inner = spark_type(dict(of.children)["child"])
+        inner = spark_type(item_type(of))
         return inner and f"ARRAY<{inner}>"
     if name == "struct":
-        fields = [(field, spark_type(inner)) for field, inner in of.children]
+        fields = [(field, spark_type(cast("DuckDBPyType", inner))) for field, inner in of.children]
         if any(inner is None for _, inner in fields):
             return None
         return f"STRUCT<{', '.join(f'{spark_name(field)}: {inner}' for field, inner in fields)}>"
@@ -51,7 +51,12 @@ def shape(of: "DuckDBPyType") -> tuple[int, int]:
     if of.id in _DIGITS:
         return _DIGITS[of.id], 0
     found = dict(of.children)
-    return int(found["precision"]), int(found["scale"])
+    return cast("int", found["precision"]), cast("int", found["scale"])
+
+
+def item_type(of: "DuckDBPyType") -> "DuckDBPyType":
+    """The type of a list's items."""
+    return cast("DuckDBPyType", dict(of.children)["child"])
 
 
 def spark_name(name: str) -> str:

@@ -57,7 +57,9 @@ def shifted(values: "Values", node: exp.Binary, left: exp.Expr, right: exp.Expr)
     if kind(one) == "date" and two == "date" and sign == "-":
         return f"CAST(datediff({values.text(left)}, {values.text(right)}) AS BIGINT)"
     raise Refusal(
-        f"{shown(node)}, which is of type {result}", node, "Use date_diff('second', a, b), or days as a number."
+        f"{shown(node)}, which is of type {result}",
+        node,
+        "Use date_diff('second', a, b), or days as a number.",
     )
 
 

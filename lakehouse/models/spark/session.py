@@ -56,7 +56,8 @@ def check_setup() -> None:
     if not java or not Path(java).exists():
         place = f"there is no {java}" if java else "there is no `java` on the PATH"
         raise SetupError(
-            f"Spark needs Java 17 or newer: {place}", hint="Install it: apt-get install openjdk-17-jre-headless"
+            f"Spark needs Java 17 or newer: {place}",
+            hint="Install it: apt-get install openjdk-17-jre-headless",
         )
 
 
@@ -96,7 +97,9 @@ class SparkSessions:
                         session = self._builder(SparkSession).getOrCreate()
                 except (PySparkException, OSError, RuntimeError) as error:
                     said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-                    raise SetupError(f"Spark did not start: {' '.join([str(error), *said])}", hint=f"See {log}") from None
+                    raise SetupError(
+                        f"Spark did not start: {' '.join([str(error), *said])}", hint=f"See {log}"
+                    ) from None
                 self._ours = True
         for name, value in _MEANING.items():
             session.conf.set(name, value)
@@ -110,7 +113,9 @@ class SparkSessions:
             "spark.sql.warehouse.dir", str(self._folder / "warehouse")
         )
         if "spark.driver.extraJavaOptions" not in configured:
-            builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logging.as_uri()}")
+            builder = builder.config(
+                "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={logging.as_uri()}"
+            )
         if "spark.master" not in configured:
             builder = builder.master(os.environ.get("SPARK_MASTER") or "local[*]")
         for name, value in _LOCAL.items():

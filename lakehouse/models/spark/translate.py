@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 # Its names are lower-cased here, as far as DuckDB takes no notice of case: in ASCII letters.
 _DIALECT = "duckdb,normalization_strategy=case_sensitive"
-_JOINS = {"": "INNER", "INNER": "INNER", "CROSS": "CROSS", "SEMI": "LEFT SEMI", "ANTI": "LEFT ANTI", "OUTER": ""}
+_JOINS = {
+    "": "INNER",
+    "INNER": "INNER",
+    "CROSS": "CROSS",
+    "SEMI": "LEFT SEMI",
+    "ANTI": "LEFT ANTI",
+    "OUTER": "",
+}
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWERED = str.maketrans(_UPPER, _UPPER.lower())
 _FORMS = "Build it with DuckDB, or read the table itself."
@@ -76,9 +83,12 @@ def translated(sql: str, twin: Twin, tables: Tables) -> tuple[str, Columns]:
 
     tree = _parsed(sql)
     _refuse_early(tree)
-    for node in list(tree.find_all(exp.RegexpFullMatch)):
-        if "line" not in node.meta:  # `~`, which is no full match any more since DuckDB 2.0
-            node.replace(exp.RegexpLike(this=node.this, expression=node.expression))
+    for match in list(tree.find_all(exp.RegexpFullMatch)):
+        if "line" not in match.meta:  # `~`, which is no full match any more since DuckDB 2.0
+            match.replace(exp.RegexpLike(this=match.this, expression=match.expression))
+    for log in list(tree.find_all(exp.Log)):
+        if log.expression and log.this.name in {"2", "10"}:  # not written as it was
+            log.replace(exp.Anonymous(this=f"log{log.this.name}", expressions=[log.expression]))
     for name in tree.find_all(exp.Identifier):
         name.set("this", lowered(name.this))
     for node in tree.find_all(exp.Coalesce):
@@ -125,9 +135,9 @@ def _refuse_early(tree: exp.Expr) -> None:
         if node.args.get("recursive"):
             raise Refusal("a recursive WITH", node)
     known = {*values.RULES, *functions.RULES, *moments.RULES, *aggregates.RULES}
-    for node in tree.find_all(exp.Func):
-        if name_of(node) not in known and not isinstance(node, aggregates.WINDOWS):
-            raise Refusal(f"{shown(node)}: it is not known to mean the same in Spark", node)
+    for call in tree.find_all(exp.Func):
+        if name_of(call) not in known and not isinstance(call, aggregates.WINDOWS):
+            raise Refusal(f"{shown(call)}: it is not known to mean the same in Spark", call)
     for node in tree.find_all(exp.Table):
         if not isinstance(node.this, exp.Identifier):
             raise Refusal(f"the table function {shown(node.this)}", node, _FORMS)
@@ -141,7 +151,9 @@ def _all_named(tree: exp.Expr) -> exp.Expr:
             if any(item.is_star for item in select.expressions):
                 raise Refusal("GROUP BY ALL beside *", group)
             keys = [str(at) for at, item in enumerate(select.expressions, 1) if not _has_aggregate(item)]
-            select.set("group", exp.Group(expressions=[exp.Literal.number(key) for key in keys]) if keys else None)
+            select.set(
+                "group", exp.Group(expressions=[exp.Literal.number(key) for key in keys]) if keys else None
+            )
         if order is not None and any(_is_all(item.this) for item in order.expressions):
             if len(order.expressions) > 1 or any(item.is_star for item in select.expressions):
                 raise Refusal(shown(order), order)
@@ -160,18 +172,21 @@ def _is_all(node: exp.Expr) -> bool:
 def _has_aggregate(node: exp.Expr) -> bool:
     found = node.find_all(exp.AggFunc, exp.Anonymous)
     return any(
-        not isinstance(each.parent, exp.Window) and each.find_ancestor(exp.Subquery) is node.find_ancestor(exp.Subquery)
+        not isinstance(each.parent, exp.Window)
+        and each.find_ancestor(exp.Subquery) is node.find_ancestor(exp.Subquery)
         for each in found
         if isinstance(each, exp.AggFunc) or str(each.this).lower() in {"mean", "arg_max_null", "arg_min_null"}
     )
 
 
-def _schema(tables: Tables) -> dict[str, dict[str, dict[str, str]]]:
+def _schema(tables: Tables) -> dict[str, object]:
     schema: dict[str, dict[str, dict[str, str]]] = {}
     for (source, name), columns in tables.columns.items():
         # Of a column's type only whether it has fields matters.
-        schema.setdefault(source, {})[name] = {c: "STRUCT" if kind(t) == "struct" else "TEXT" for c, t in columns.items()}
-    return schema
+        schema.setdefault(source, {})[name] = {
+            c: "STRUCT" if kind(t) == "struct" else "TEXT" for c, t in columns.items()
+        }
+    return dict(schema)
 
 
 def _without_doubles(tree: exp.Expr) -> None:
@@ -180,7 +195,10 @@ def _without_doubles(tree: exp.Expr) -> None:
         if node.meta.get("written") or not isinstance(node.this, exp.Column):
             continue
         select = node.find_ancestor(exp.Select)
-        sides = {str(join.args.get("side") or "").upper() for join in (select.args.get("joins") or [] if select else [])}
+        sides = {
+            str(join.args.get("side") or "").upper()
+            for join in (select.args.get("joins") or [] if select else [])
+        }
         if sides <= {"", "LEFT"}:
             node.replace(node.this.copy())
         elif sides == {"RIGHT"}:
@@ -239,12 +257,14 @@ class _Queries:
         two, second = self.query(right, outer)
         if len(first) != len(second):
             raise Refusal(shown(node), node)
-        columns = {name: self._shared(a, b) for (name, a), b in zip(first.items(), second.values(), strict=True)}
+        columns = {
+            name: self._shared(a, b) for (name, a), b in zip(first.items(), second.values(), strict=True)
+        }
         word = type(node).__name__.upper() + ("" if distinct else " ALL")
         sides = (self._cast_all(text, have, columns) for text, have in ((one, first), (two, second)))
         text = f" {word} ".join(f"({side})" for side in sides)
-        values = Values(self._twin, Names(outputs=columns, outer=outer), self.query)
-        return text + self._tail(values, node, order, limit, offset), columns
+        writer = Values(self._twin, Names(outputs=columns, outer=outer), self.query)
+        return text + self._tail(writer, order, limit, offset), columns
 
     def _shared(self, one: "DuckDBPyType", two: "DuckDBPyType") -> "DuckDBPyType":
         return self._twin.type_of(f"(SELECT CAST(NULL AS {one}) UNION ALL SELECT CAST(NULL AS {two}))")
@@ -271,55 +291,72 @@ class _Queries:
             _spread_windows(node)
         names = Names(tables={}, aliases={}, outer=outer)
         source = self._from(parts[1] or parts[2], joins, names)
-        values = Values(self._twin, names, self.query)
-        columns = {item.alias_or_name: values.type(item.unalias()) for item in items}
+        writer = Values(self._twin, names, self.query)
+        columns = {item.alias_or_name: writer.type(item.unalias()) for item in items}
         if len(columns) < len(items):
             raise Refusal("two columns of one name", node, "Give each a name of its own.")
-        listed = [f"{values.text(item.unalias())} AS {spark_name(item.alias_or_name)}" for item in items]
-        body = self._where(values, where, group, having)
-        inner = Values(self._twin, Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer), self.query)
+        listed = [f"{writer.text(item.unalias())} AS {spark_name(item.alias_or_name)}" for item in items]
+        body = self._where(writer, where, group, having)
+        inner = Values(
+            self._twin,
+            Names(tables=names.tables, aliases=names.aliases, outputs=columns, outer=outer),
+            self.query,
+        )
         if distinct is not None and distinct.args.get("on") is not None:
-            raise Refusal("DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1.")
+            raise Refusal(
+                "DISTINCT ON", distinct, "Write QUALIFY row_number() OVER (PARTITION BY … ORDER BY …) = 1."
+            )
         word = "SELECT DISTINCT" if distinct is not None else "SELECT"
         if qualify_by is None:
-            return f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, node, order, limit, offset)}", columns
-        listed.append(f"{values.of_kind(qualify_by.this, 'boolean')} AS lake_qualifies")
+            return (
+                f"{word} {', '.join(listed)}{source}{body}{self._tail(inner, order, limit, offset)}",
+                columns,
+            )
+        listed.append(f"{writer.of_kind(qualify_by.this, 'boolean')} AS lake_qualifies")
+        hidden: Columns = {}
         if limit is not None and order is not None:
-            order = self._hidden(values, order, columns, listed, distinct=distinct is not None)
+            order = self._hidden(writer, order, columns, listed, hidden)
+            if hidden and distinct is not None:
+                raise Refusal(f"{shown(order)} beside DISTINCT and QUALIFY", order)
         kept = ", ".join(spark_name(name) for name in columns)
-        hidden = {f"lake_order_{at}": values.type(item.this) for at, item in enumerate(parts[10].expressions)} if order else {}
         outside = Values(self._twin, Names(outputs={**columns, **hidden}, outer=outer), self.query)
-        tail = self._tail(outside, node, order, limit, offset)
-        return f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}", columns
+        tail = self._tail(outside, order, limit, offset)
+        return (
+            f"{word} {kept} FROM (SELECT {', '.join(listed)}{source}{body}) AS lake_all WHERE lake_qualifies{tail}",
+            columns,
+        )
 
     def _hidden(
-        self, values: Values, order: exp.Order, columns: Columns, listed: list[str], *, distinct: bool
+        self, writer: Values, order: exp.Order, columns: Columns, listed: list[str], hidden: Columns
     ) -> exp.Order:
         """ORDER BY for outside of a query that is filtered once more: what it orders by gets names in there."""
         order = order.copy()
         for at, item in enumerate(order.expressions):
             if isinstance(item.this, exp.Column) and not item.this.table and item.this.name in columns:
                 continue
-            if distinct:
-                raise Refusal(f"{shown(order)} beside DISTINCT and QUALIFY", order)
-            listed.append(f"{values.text(item.this)} AS lake_order_{at}")
-            item.set("this", exp.column(f"lake_order_{at}"))
+            name = f"lake_order_{at}"
+            hidden[name] = writer.type(item.this)
+            listed.append(f"{writer.text(item.this)} AS {name}")
+            item.set("this", exp.column(name))
         return order
 
-    def _where(self, values: Values, where: Any, group: Any, having: Any) -> str:
-        text = f" WHERE {values.of_kind(where.this, 'boolean')}" if where is not None else ""
+    def _where(self, writer: Values, where: Any, group: Any, having: Any) -> str:
+        text = f" WHERE {writer.of_kind(where.this, 'boolean')}" if where is not None else ""
         if group is not None:
             (keys,) = take(group, "expressions")
-            text += f" GROUP BY {', '.join(values.text(key) for key in keys)}"
-        return text + (f" HAVING {values.of_kind(having.this, 'boolean')}" if having is not None else "")
+            text += f" GROUP BY {', '.join(writer.text(key) for key in keys)}"
+        return text + (f" HAVING {writer.of_kind(having.this, 'boolean')}" if having is not None else "")
 
-    def _tail(self, values: Values, node: exp.Expr, order: Any, limit: Any, offset: Any) -> str:
+    def _tail(self, writer: Values, order: Any, limit: Any, offset: Any) -> str:
         """ORDER BY where LIMIT needs it; results have no order of their own."""
         if limit is None and offset is None:
             return ""
         if order is None:
-            raise Refusal("LIMIT without ORDER BY: which rows it keeps depends on how they happen to lie", limit or offset)
-        items = ", ".join(ordered(values, item) for item in order.expressions)
+            raise Refusal(
+                "LIMIT without ORDER BY: which rows it keeps depends on how they happen to lie",
+                limit or offset,
+            )
+        items = ", ".join(ordered(writer, item) for item in order.expressions)
         text = f" ORDER BY {items}"
         if limit is not None:
             (rows,) = take(limit, "expression")
@@ -339,8 +376,10 @@ class _Queries:
             word = word or "INNER"
             if on is None:
                 word = "CROSS" if word == "INNER" else word
-            values = Values(self._twin, names, self.query)
-            text += f" {word} JOIN {source}" + (f" ON {values.of_kind(on, 'boolean')}" if on is not None else "")
+            writer = Values(self._twin, names, self.query)
+            text += f" {word} JOIN {source}" + (
+                f" ON {writer.of_kind(on, 'boolean')}" if on is not None else ""
+            )
         return text
 
     def _source(self, node: exp.Expr, names: Names) -> str:
@@ -386,4 +425,6 @@ def _spread_windows(node: exp.Select) -> None:
         used.set("alias", None)
         for key in ("partition_by", "order", "spec"):
             value = window.args.get(key)
-            used.set(key, [item.copy() for item in value] if isinstance(value, list) else value and value.copy())
+            used.set(
+                key, [item.copy() for item in value] if isinstance(value, list) else value and value.copy()
+            )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Columns = dict[str, "DuckDBPyType"]  # by name, in order
 
 _PLACES = frozenset({"alias", "query_location", "query_location_length"})
-_UNITS = frozenset({"year", "quarter", "month", "week", "day", "hour", "minute", "second"})
 _SAME = {"position": "instr", "strpos": "instr"}  # beside those that DuckDB itself calls aliases
 
 
@@ -52,7 +51,9 @@ class Twin:
 
     def files(self, schema: str, name: str, files: Sequence[str]) -> Columns:
         """Make a table of the columns that Parquet files have; returns them."""
-        found = self._connection.sql(f"SELECT * FROM read_parquet({_listed(files)}, hive_partitioning = false)")
+        found = self._connection.sql(
+            f"SELECT * FROM read_parquet({_listed(files)}, hive_partitioning = false)"
+        )
         types = zip(found.columns, found.types, strict=True)
         return self.table(schema, name, {column: str(kind) for column, kind in types})
 
@@ -81,7 +82,9 @@ class Twin:
         if plan.get("error"):
             raise duckdb.BinderException(str(plan.get("error_message")))
         if not self._same:
-            aliases = "SELECT DISTINCT function_name, alias_of FROM duckdb_functions() WHERE alias_of IS NOT NULL"
+            aliases = (
+                "SELECT DISTINCT function_name, alias_of FROM duckdb_functions() WHERE alias_of IS NOT NULL"
+            )
             self._same = dict(self._connection.execute(aliases).fetchall()) | _SAME
         return _plain(plan, self._same)
 
@@ -98,17 +101,17 @@ def _plain(value: Any, same: Mapping[str, str]) -> Any:
     """A plan without what only says where and how something was written."""
     if isinstance(value, list):
         return [_plain(inner, same) for inner in value]
-    if isinstance(value, str) and value.lower() in _UNITS:
+    if isinstance(value, str):  # names and units in any case
         return value.lower()
     if not isinstance(value, dict):
         return value
     out = {key: _plain(inner, same) for key, inner in value.items() if key not in _PLACES}
     path = out.get("path")
     if isinstance(path, list) and path:  # the qualified name of a function or a table
-        names = [str(name).lower() for name in path]
-        out["path"] = [*names[:-1], same.get(names[-1], names[-1])]
-    out |= {key: out[key].lower() for key in ("schema", "table") if isinstance(out.get(key), str)}
-    if out.get("type") == "OPERATOR_NOT" and out["children"][0].get("type") == "COMPARE_NOT_DISTINCT_FROM":
-        inner = out["children"][0]
-        return inner | {"type": "COMPARE_DISTINCT_FROM", "qname": {"path": ["IS DISTINCT FROM"]}}
+        out["path"] = [*path[:-1], same.get(path[-1], path[-1])]
+    negated = out["children"][0] if out.get("type") == "operator_not" else {}
+    if negated.get("type") == "compare_not_distinct_from":
+        return negated | {"type": "compare_distinct_from", "qname": {"path": ["is distinct from"]}}
+    if negated.get("type") == "operator_is_null":
+        return negated | {"type": "operator_is_not_null"}
     return out

@@ -176,7 +176,9 @@ class Values:
         """An expression that has to be of one of some kinds."""
         found = self.type(node)
         if kind(found) not in {*kinds, "null"}:
-            raise Refusal(f"{shown(node)}, of type {found}, in this place", node, "Write the cast that is meant.")
+            raise Refusal(
+                f"{shown(node)}, of type {found}, in this place", node, "Write the cast that is meant."
+            )
         return self.text(node)
 
 
@@ -236,8 +238,12 @@ def _first_line(error: Exception) -> str:
 
 def _text_of_column(values: Values, node: exp.Column) -> str:
     if spark_type(values._column(node)) is None:  # noqa: SLF001  (rules are its other half)
-        raise Refusal(f"the column {shown(node)}, of type {values._column(node)}: Spark has none like it", node)  # noqa: SLF001
-    return f"{values.names.alias(node.table)}.{spark_name(node.name)}" if node.table else spark_name(node.name)
+        raise Refusal(
+            f"the column {shown(node)}, of type {values._column(node)}: Spark has none like it", node
+        )
+    return (
+        f"{values.names.alias(node.table)}.{spark_name(node.name)}" if node.table else spark_name(node.name)
+    )
 
 
 def _param(values: Values, node: exp.Identifier) -> str:
@@ -356,10 +362,14 @@ def _in(values: Values, node: exp.In) -> str:
         head, *tail = _alike(values, this, *listed)
         return f"({head} IN ({', '.join(tail)}))"
     if not _is_condition(node):
-        raise Refusal(f"{shown(node)} anywhere but in WHERE, beside AND", node, "Write it with EXISTS, or a join.")
+        raise Refusal(
+            f"{shown(node)} anywhere but in WHERE, beside AND", node, "Write it with EXISTS, or a join."
+        )
     select, columns = values.query(query.this if isinstance(query, exp.Subquery) else query, values.names)
     if len(columns) != 1 or str(next(iter(columns.values()))) != str(values.type(this)):
-        raise Refusal(f"{shown(node)}, as the two sides are not of one type", node, "Write the cast that is meant.")
+        raise Refusal(
+            f"{shown(node)}, as the two sides are not of one type", node, "Write the cast that is meant."
+        )
     return f"({values.text(this)} IN ({select}))"
 
 
@@ -433,7 +443,9 @@ def _glued(values: Values, node: exp.DPipe) -> str:
 
 def _exists(values: Values, node: exp.Exists) -> str:
     (query,) = take(node, "this")
-    return f"EXISTS ({values.query(query.this if isinstance(query, exp.Subquery) else query, values.names)[0]})"
+    return (
+        f"EXISTS ({values.query(query.this if isinstance(query, exp.Subquery) else query, values.names)[0]})"
+    )
 
 
 def _subquery(values: Values, node: exp.Subquery) -> str:
