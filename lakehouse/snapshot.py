@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.types import Column, Type, merge_columns
-from lakehouse.errors import MissingPartError, UserError
+from lakehouse.errors import ContentionError, MissingPartError, UserError
 from lakehouse.store import Absent
 
 if TYPE_CHECKING:
@@ -85,18 +85,26 @@ def snapshot(
         QueryError: `as_of` is no moment, or a view cannot be read.
         IntegrityError: A part is missing or damaged.
     """
-    source, _, name = table.partition(".")
-    if source == _MODELS and source in lake.sources():
-        log = lake.log(source)
-        if name not in log.tables and name in (log.pipeline or {}).get("models", {}):
-            if seq is not None:
-                msg = f"{table} is a view: it has no position of its own"
-                raise UserError(msg, hint="Give an instant or a tag.")
-            return _of_view(lake, table, as_of, folder, kept_as or _same)
+    wanted = kept_as or _same
+
+    def found() -> Snapshot:
+        if _is_view(lake, table):
+            return _of_view(lake, table, as_of, seq, folder, wanted)
+        return _of_table(lake, table, as_of, seq, folder, wanted, whole_history=whole_history)
+
     try:
-        return _of_table(lake, table, as_of, seq, folder, kept_as or _same, whole_history=whole_history)
-    except MissingPartError:  # it may have been packed and pruned since the log was read
-        return _of_table(lake, table, as_of, seq, folder, kept_as or _same, whole_history=whole_history)
+        return found()
+    except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
+        return found()
+
+
+def _is_view(lake: "Lake", table: str) -> bool:
+    """Whether it is a model of which nothing is stored."""
+    source, _, name = table.partition(".")
+    if source != _MODELS or source not in lake.sources():
+        return False
+    log = lake.log(source)
+    return name not in log.tables and name in (log.pipeline or {}).get("models", {})
 
 
 def _same(kind: Type) -> Type:
@@ -360,6 +368,7 @@ def _of_view(
     lake: "Lake",
     name: str,
     as_of: datetime | str | int | None,
+    seq: int | None,
     folder: str | Path,
     kept_as: Callable[[Type], Type],
 ) -> Snapshot:
@@ -369,6 +378,8 @@ def _of_view(
     from lakehouse.duck.writing import Folder, copy, writer
     from lakehouse.tags import resolve
 
+    if seq is not None:
+        raise UserError(f"{name} is a view: it has no position of its own", hint="Give an instant or a tag.")
     source, _, view = name.partition(".")
     at = resolve(lake, as_of).get(source, 0)
     session = lake.session(as_of=as_of)

@@ -74,7 +74,7 @@ def _tell(done: "Exported") -> None:
         f"{found.table}: load {found.seq}, {many(found.rows, 'row')}, {files} -> {_shown(done.location)}, {what}"
     )
     if done.as_text:
-        click.echo(f"  as text, since the format has no such type: {', '.join(done.as_text)}")
+        click.echo(f"  as text: {', '.join(done.as_text)}")
     if done.elsewhere:
         click.echo(
             f"  {many(done.elsewhere, 'file')} could not be linked and stay where they lie: after"

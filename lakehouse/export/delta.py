@@ -26,8 +26,6 @@ from lakehouse.export.files import (
     Value,
     cut,
     data_files,
-    kept_as_text,
-    mapped,
     place_of,
     state_of,
 )
@@ -85,7 +83,7 @@ def export_delta(
     place = place_of(lake, table, "delta", out)
     store = open_store(place)
     _Log.read(store).check(place, lake.id, table)
-    found = state_of(lake, table, as_of, place, lambda kind: mapped(kind, _KEPT_AS))
+    found, as_text = state_of(lake, table, as_of, place, _KEPT_AS)
     for _ in range(_ATTEMPTS):
         log = _Log.read(store)
         log.check(place, lake.id, table)
@@ -111,7 +109,7 @@ def export_delta(
             changed=bool(actions),
             added=len(added),
             removed=len(removed),
-            as_text=kept_as_text(lake, found, _KEPT_AS),
+            as_text=as_text,
             elsewhere=sum(not file.is_inside for file in files),
         )
     raise ContentionError(f"{place}: other exports of it won every attempt", hint="Run it again.")

@@ -6,11 +6,10 @@ table, which many refuse; and what engines do to a table of theirs (vacuum, expi
 the lake, nor `lakehouse prune` one from them. Where there can be no link, the metadata names the part where it lies.
 """
 
-import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -115,39 +114,45 @@ def place_of(lake: "Lake", table: str, kind: str, out: str | Path | None) -> str
 
 
 def state_of(
-    lake: "Lake", table: str, as_of: datetime | str | int | None, folder: str, kept_as: Callable[[Type], Type]
-) -> Snapshot:
-    """The state to export.
+    lake: "Lake", table: str, as_of: datetime | str | int | None, folder: str, names: Mapping[str, str]
+) -> tuple[Snapshot, tuple[str, ...]]:
+    """The state to export, and the names of its columns with a type, at any depth, that text stands for.
+
+    Args:
+        lake: The lake.
+        table: `source.table`.
+        as_of: The moment.
+        folder: Where data files go that have to be written.
+        names: What stands for the types that the format lacks.
 
     Raises:
         UserError: The table was not there yet.
         SchemaError: It has no columns.
     """
+    kinds: list[Type] = []
+
+    def kept_as(kind: Type) -> Type:
+        kinds.append(kind)
+        return mapped(kind, names)
+
     found = snapshot(lake, table, as_of=as_of, folder=folder, kept_as=kept_as)
     if not found.columns and not found.files:
         raise UserError(f"{table}: was not there yet at load {found.seq}", hint="See: lakehouse log")
     if not found.columns:
-        raise SchemaError(f"{table}: has no columns, which no other format can hold")
-    return found
+        raise SchemaError(
+            f"{table}: has no columns, which no other format can hold", hint="Export it after its next load."
+        )
+    mine = kinds[-len(found.columns) :]  # it may have been looked at twice
+    texts = (c.name for c, kind in zip(found.columns, mine, strict=True) if _is_text(kind, names))
+    return found, tuple(texts)
 
 
-def kept_as_text(lake: "Lake", found: Snapshot, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the columns with a type, at any depth, that the format lacks and text stands for.
-
-    Args:
-        lake: The lake.
-        found: The state.
-        names: What stands for the types that the format lacks.
-    """
-
-    def inside(kind: Type) -> bool:
-        if isinstance(kind, str):
-            return names.get(kind) == "string"
-        return any(map(inside, [kind["list"]] if "list" in kind else kind["struct"].values()))
-
-    source, _, table = found.table.partition(".")
-    about = lake.log(source).tables.get(table)
-    return tuple(c.name for c in (about.columns_at(found.seq) if about else ()) if inside(c.type))
+def _is_text(kind: Type, names: Mapping[str, str]) -> bool:
+    if isinstance(kind, str):
+        return names.get(kind) == "string"
+    return any(
+        _is_text(inner, names) for inner in ([kind["list"]] if "list" in kind else kind["struct"].values())
+    )
 
 
 def mapped(kind: Type, names: Mapping[str, str]) -> Type:
@@ -192,7 +197,12 @@ def data_files(lake: "Lake", found: Snapshot, folder: str, known: Iterable[str])
     for place in found.files:
         name = place.rsplit("/", 1)[-1]
         if place not in found.written:
-            mine = _link(place, store, name) if isinstance(lake.store, LocalStore) else False
+            mine = False
+            if isinstance(lake.store, LocalStore) and isinstance(store, LocalStore):
+                part = lake.store.path(
+                    place.removeprefix(f"{lake.url}/")
+                )  # which is no link that leads elsewhere
+                mine = _link(part, store.root / name)
             linked |= mine
             name = name if mine else place
         if name in there:
@@ -207,27 +217,24 @@ def data_files(lake: "Lake", found: Snapshot, folder: str, known: Iterable[str])
     return files
 
 
-def _link(place: str, store: Store, name: str) -> bool:
-    """Give a part a second name in a folder; False where that cannot be done."""
-    if not isinstance(store, LocalStore):
+def _link(part: Path, target: Path) -> bool:
+    """Give a part a second name; False where that cannot be done."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if os.path.samefile(part, target):
+            return True
+        # Left by a copy of the project, say: the name says which bytes it has, the lake's are those.
+        os.unlink(target)
+        return _link(part, target)
+    except FileNotFoundError:
+        raise MissingPartError(
+            f"{part}: is missing", path=str(part), hint="Run `lakehouse verify` to see what else is."
+        ) from None
+    except OSError:  # another disk, or one without links
         return False
-    store.root.mkdir(parents=True, exist_ok=True)
-    target = store.path(name)
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.link(place, target)
-        except FileNotFoundError:
-            raise MissingPartError(f"{place}: is missing", path=place, hint="Run: lakehouse verify") from None
-        except FileExistsError:
-            raise
-        except OSError:  # another disk, or one without links
-            return False
-        return True
-    if os.path.samefile(place, target):
-        return True
-    # Left by a copy of the project, say: the name says which bytes it has, the lake's are those.
-    os.unlink(target)
-    return _link(place, store, name)
+    return True
 
 
 def _sync(folder: Path) -> None:

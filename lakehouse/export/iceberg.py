@@ -21,8 +21,6 @@ from lakehouse.export.files import (
     Exported,
     cut,
     data_files,
-    kept_as_text,
-    mapped,
     place_of,
     state_of,
 )
@@ -92,7 +90,7 @@ def export_iceberg(
             hint="Name a folder with -o; the files that it names may be in a bucket.",
         )
     _Target.read(store).check(lake.id, table)
-    found = state_of(lake, table, as_of, f"{place}/data", lambda kind: mapped(kind, _KEPT_AS))
+    found, as_text = state_of(lake, table, as_of, f"{place}/data", _KEPT_AS)
     for _ in range(_ATTEMPTS):
         target = _Target.read(store)
         target.check(lake.id, table)
@@ -116,7 +114,7 @@ def export_iceberg(
             changed=changed,
             added=len(added),
             removed=len(removed),
-            as_text=kept_as_text(lake, found, _KEPT_AS),
+            as_text=as_text,
             elsewhere=sum(not file.is_inside for file in files),
         )
     raise ContentionError(f"{place}: other exports of it won every attempt", hint="Run it again.")
@@ -163,17 +161,17 @@ class _Target:
 
     @classmethod
     def read(cls, store: LocalStore) -> "_Target":
-        """The table in a folder. The newest file counts, whatever the hint says: it may be behind."""
+        """The table in a folder. The newest file counts, also where the hint is behind or is not there."""
         from pyiceberg.table.metadata import TableMetadataUtil
 
-        target = cls(store=store)
+        target = cls(store=store, version=_hinted(store))
+        last = store.get(_key(target.version)) if target.version else b""
         while True:
             try:
-                text = store.get(_key(target.version + 1))
+                last = store.get(_key(target.version + 1))
             except Absent:
                 break
             target.version += 1
-            last = text
         if target.version:
             try:
                 target.metadata = TableMetadataUtil.parse_obj(json.loads(last))
@@ -358,17 +356,22 @@ class _Target:
 
     def hint(self) -> None:
         """Say which metadata file is the newest; readers look there first."""
-        text = str(self.version).encode()
-        try:
-            if int(self.store.get(_HINT)) >= self.version:
-                return
-        except (Absent, ValueError):
-            pass
-        self.store.put(_HINT, text)
+        if _hinted(self.store) < self.version:
+            self.store.put(_HINT, str(self.version).encode())
 
 
 def _key(number: int) -> str:
     return f"metadata/v{number}.metadata.json"
+
+
+def _hinted(store: LocalStore) -> int:
+    """The number of the newest metadata file, as the hint has it; 0 where it says none that is there."""
+    try:
+        number = int(store.get(_HINT))
+        store.get(_key(number))
+    except (Absent, ValueError):
+        return 0
+    return number
 
 
 def _foreign(place: str, why: str) -> UserError:

@@ -24,6 +24,7 @@ from lakehouse.errors import SchemaError, SetupError, UserError
 from lakehouse.export.delta import export_delta
 from lakehouse.export.files import cut
 from lakehouse.export.iceberg import export_iceberg
+from lakehouse.snapshot import snapshot
 
 EXPORTS: dict[str, Callable[..., Any]] = {"delta": export_delta, "iceberg": export_iceberg}
 both = pytest.mark.parametrize("kind", EXPORTS)
@@ -312,3 +313,42 @@ def test_iceberg_counts_are_those_of_the_rows(lake: Lake) -> None:
     summary = table.metadata.snapshots[0].summary
     assert summary is not None
     assert (summary["lakehouse.digest"], summary["total-records"]) == (done.snapshot.digest, "2")
+
+
+def test_a_column_that_comes_gets_bounds_in_all_files(lake: Lake) -> None:
+    put(lake, "t", [{"a": 1}])
+    export_delta(lake, "s.t")
+    put(lake, "t", [{"a": None, "new": 5}, {"a": None, "new": None}], 1)
+    done = export_delta(lake, "s.t")
+    assert done.added == 1
+    rows = deltalake.DeltaTable(done.location).to_pyarrow_dataset()
+    new, a = pa.compute.field("new"), pa.compute.field("a")
+    assert rows.to_table(filter=new.is_null()).num_rows == 2
+    assert rows.to_table(filter=a.is_null()).num_rows == 2
+    assert rows.to_table(filter=new == 5).num_rows == rows.to_table(filter=a == 1).num_rows == 1
+
+
+# Models.
+
+
+@both
+def test_a_model_that_is_a_view_is_written_as_it_was(tmp_path: Path, kind: str) -> None:
+    run("init", tmp_path).ok()
+    (tmp_path / "models" / "dear.sql").write_text(
+        "select sku, price * 2 as twice, '[1]'::json as text, sum(1) over () as n from s.t where price > 1"
+    )
+    lake = Lake.open(tmp_path / "lake")
+    for n in range(3):
+        prices = [{"sku": f"{i}", "price": i + n} for i in range(4)]
+        put(lake, "t", prices, n, disposition="replace", primary_key="sku")
+    run("build", cwd=tmp_path).ok()
+    for moment in ("2026-01-01", "2026-01-02", None):
+        done = EXPORTS[kind](lake, "models.dear", as_of=moment)
+        sql = "SELECT sku, twice, text::VARCHAR, n FROM models.dear ORDER BY 1"
+        wanted = lake.query(sql, as_of=moment).fetchall()
+        for read in exported.READERS[kind]:
+            assert sorted(tuple(row.values()) for row in read(done.location)) == wanted
+        assert done.as_text == ("text",)
+        assert not EXPORTS[kind](lake, "models.dear", as_of=moment).changed
+    with pytest.raises(UserError, match="is a view"):
+        snapshot(lake, "models.dear", seq=1, folder=tmp_path)

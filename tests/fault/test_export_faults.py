@@ -30,10 +30,10 @@ LOADS = 6
 both = pytest.mark.parametrize("kind", EXPORTS)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def six_loads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six loads, of a table that is added to and of one with a key."""
-    lake = Lake.create(tmp_path / "lake")
+    lake = Lake.create(tmp_path_factory.mktemp("six") / "lake")
     for n in range(LOADS):
         with lake.load("s", observed_at=START + timedelta(days=n), gates=OPEN) as load:
             load.write("added", [{"n": n, "text": f"row {n}"}])
@@ -43,7 +43,13 @@ def lake(tmp_path: Path) -> Lake:
                 disposition="replace",
                 primary_key="id",
             )
-    return lake
+    return Path(lake.url)
+
+
+@pytest.fixture
+def lake(six_loads: Path, tmp_path: Path) -> Lake:
+    """A copy of that lake."""
+    return Lake.open(shutil.copytree(six_loads, tmp_path / "lake"))
 
 
 def check(lake: Lake, table: str, kind: str, location: str, seq: int) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,13 @@ def versions(location: str) -> dict[int, int]:
     return {json.loads(v["userMetadata"])["seq"]: v["version"] for v in found}
 
 
-def wanted(lake: Lake, table: str, seq: int) -> Counter[Any]:
-    """The rows of a table at a position, as SQL over the lake gives them."""
+def wanted(
+    lake: Lake, table: str, seq: int, *, change: Callable[[Any], Any] = lambda value: value
+) -> Counter[Any]:
+    """The rows of a table at a position, as SQL over the lake gives them; each value changed, if need be."""
     cursor = lake.query(f"SELECT * FROM {table}_at({seq})")
     kinds = {name: "json" if str(kind) == "JSON" else "string" for name, kind, *_ in cursor.description}
-    rows = [dict(zip(kinds, row, strict=True)) for row in cursor.fetchall()]
+    rows = [change(dict(zip(kinds, row, strict=True))) for row in cursor.fetchall()]
     return counted(rows, kinds)
 
 

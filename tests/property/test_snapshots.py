@@ -76,11 +76,24 @@ def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> bool:
     return Counter(map(canon_row, found)) == Counter(map(canon_row, wanted))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(LOADS, st.sampled_from(["", "pack", "compact"]), st.integers(0, 7))
-def test_files_say_what_the_lake_said(
-    loads: list[dict[str, dict[int, dict[str, Any]]]], upkeep: str, after: int
-) -> None:
+Loads = list[dict[str, dict[int, dict[str, Any]]]]
+UPKEEP = st.sampled_from(["", "pack", "compact"])
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(LOADS, UPKEEP, st.integers(0, 7))
+def test_files_say_what_the_lake_said(loads: Loads, upkeep: str, after: int) -> None:
+    check(loads, upkeep, after)
+
+
+@pytest.mark.soak
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(LOADS, UPKEEP, st.integers(0, 7))
+def test_files_say_what_the_lake_said_at_length(loads: Loads, upkeep: str, after: int) -> None:
+    check(loads, upkeep, after)
+
+
+def check(loads: Loads, upkeep: str, after: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake, model = Lake.create(f"{folder}/lake"), Model()
         for n, tables in enumerate(loads):
