@@ -1,6 +1,6 @@
 """The same models, built by DuckDB and by Spark over real history: equal rows at three moments, and in the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,17 @@ select CountyIds, count(*) as fires, max(AcresBurned) as largest from seen group
 """,
     "seen": "select UniqueId, CountyIds, AcresBurned from ca_fires.incidents where Name is not null",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Spark that is there already, as in a notebook: builds use it, and it starts once."""
+    from lakehouse.models.spark.session import SparkSessions
+
+    sessions = SparkSessions(tmp_path_factory.mktemp("spark"))
+    sessions.get()
+    yield
+    sessions.close()
 
 
 @pytest.fixture(scope="module")
