@@ -35,6 +35,7 @@ from lakehouse.errors import IntegrityError, SetupError
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
+_DIGITS = 32  # of the digest of a statement
 STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB opens it from 1.1 on; views over nested columns want 1.3
 
 _DEFINITIONS = "*"  # stands for the definitions of models, where a table's name is expected
@@ -174,21 +175,28 @@ def _define(
     before: str = "",
     taken: Collection[str] = (),
 ) -> None:
-    """Make a table's views and macros, unless their SQL is what it was, as its digest says."""
+    """Make a table's views and macros, of each only if its SQL is not what it was, as its digest says.
+
+    DuckDB opens a file to make a view: most loads leave most views of their source as they are.
+    """
     made = statements(log, table, compacted, locate=lake.locate, tags=tags, taken=taken)
-    wanted = [_again(statement) for statement in made]
-    digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
-    if digest == before:
+    wanted = {hashlib.sha256(statement.encode()).hexdigest()[:_DIGITS]: statement for statement in made}
+    said = " ".join(wanted)
+    if said == before:
         return
-    history = f"{table.name}_history"  # which a table has no more once its key changed
-    if before and has_free_history(log, table.name, taken):
-        connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
-        connection.execute(f"DROP MACRO TABLE IF EXISTS {quote(log.source)}.{quote(f'{history}_at')}")
-    for statement in wanted:
-        connection.execute(statement)
+    there = before.split()
+    if len(there) != len(wanted):
+        there = []
+        history = f"{table.name}_history"  # which a table has no more once its key changed
+        if before and has_free_history(log, table.name, taken):
+            connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
+            connection.execute(f"DROP MACRO TABLE IF EXISTS {quote(log.source)}.{quote(f'{history}_at')}")
+    for digest, statement in wanted.items():
+        if digest not in there:
+            connection.execute(_again(statement))
     name = f"{VIEW}{log.source}.{table.name}"
     connection.execute("DELETE FROM about WHERE name = ?", [name])
-    connection.execute("INSERT INTO about VALUES (?, ?)", [name, digest])
+    connection.execute("INSERT INTO about VALUES (?, ?)", [name, said])
 
 
 def _again(statement: str) -> str:

@@ -10,7 +10,7 @@ from lakehouse.models.model import SOURCE, Reference
 from lakehouse.models.place import meant, near
 
 LAKE = "lakehouse"  # the schema of the tables about the lake
-ABOUT = ("about", "columns", "files", "loads", "table_loads", "tables", "tags")
+ABOUT = ("about", "columns", "files", "loads", "models", "table_loads", "tables", "tags")
 
 _OF_DUCKDB = ("information_schema", "pg_catalog", "main", "temp", "system")
 _SUFFIX = re.compile(r"_(at|diff|history)$", re.IGNORECASE)

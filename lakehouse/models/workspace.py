@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from lakehouse import tags
-from lakehouse.duck.names import AS_OF, quote
+from lakehouse.duck.names import AS_OF, literal, quote
 from lakehouse.duck.session import Session
 from lakehouse.errors import ModelError, NotFoundError, QueryError, SchemaError
 from lakehouse.models.model import SOURCE, Model, Reference
@@ -121,22 +121,12 @@ class Workspace:
         name = f"{quote(reference.source)}.{quote(f'{reference.table}_{reference.form}')}"
         made, there = f"{DATABASE}.{name}", f"lakehouse.{name}"
         given = "t1, t2" if reference.form == "diff" else "t"
-        if reference.form == "history":
-            statement = f"CREATE VIEW {made} AS {self._turned(reference, there)}"
+        if reference.form == "history":  # what came after the moment is not known
+            known = there if self._moment is None else f"{there[:-1]}_at\"(getvariable({literal(AS_OF)}))"
+            statement = f"CREATE VIEW {made} AS SELECT * FROM {known}"
         else:
             statement = f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})"
         self._make(f"{reference.name}_{reference.form}", statement)
-
-    def _turned(self, reference: Reference, there: str) -> str:
-        """A row history as it was at the position: what came later is not known."""
-        if self._moment is None:
-            return f"SELECT * FROM {there}"
-        seq = self.positions.get(reference.source, 0)
-        later = f"to_load > {seq}"
-        return (
-            f"SELECT * REPLACE (CASE WHEN {later} THEN NULL ELSE valid_to END AS valid_to, "
-            f"CASE WHEN {later} THEN NULL ELSE to_load END AS to_load) FROM {there} WHERE from_load <= {seq}"
-        )
 
     def _make(self, name: str, statement: str) -> None:
         with self._lock:
