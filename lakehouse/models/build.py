@@ -6,6 +6,7 @@ and all of the new ones from then on.
 """
 
 import contextlib
+import functools
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -16,9 +17,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.core.commit import Commit
 from lakehouse.core.definition import ABOUT
-from lakehouse.duck.names import literal, quote
 from lakehouse.errors import ContentionError, LakehouseError, NotFoundError
-from lakehouse.models import graph, publish
+from lakehouse.models import graph
 from lakehouse.models.model import SOURCE, Model, Reference, Test
 from lakehouse.models.plan import Plan
 
@@ -112,13 +112,14 @@ def build(
         ContentionError: Somebody else published models meanwhile.
         UserError: As of a moment before that of which models were built already.
     """
-    log = lake.log(SOURCE)
+    log = plan.log(SOURCE)
     if output is None and as_of is None and not plan.removed and not work(lake, plan):
         return Built(outcomes=tuple(kept(plan, name) for name in plan.models if name in plan.chosen))
+    from lakehouse.models import publish
     from lakehouse.models.workspace import Workspace
 
     chosen = plan.chosen
-    plan = plan if output is None else plan.apart()
+    plan = replace(plan if output is None else plan.apart(), log=functools.cache(lake.log))
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lakehouse-build-")))
         workspace = Workspace(lake, plan.models, as_of=as_of, scratch=scratch)
@@ -166,11 +167,11 @@ def check(lake: "Lake", root: Path, plan: Plan, *, as_of: datetime | str | int |
 
 def work(lake: "Lake", plan: Plan) -> dict[str, tuple[str, ...]]:
     """Why models are out of date, by name, as far as it is known before anything is computed."""
-    positions = {source: lake.log(source).head for source in lake.sources()}
+    positions = {source: plan.log(source).head for source in lake.sources()}
     found: dict[str, tuple[str, ...]] = {}
     for name in plan.models:
         if name in plan.chosen:
-            reasons = plan.reasons(lake, name, positions, found)
+            reasons = plan.reasons(name, positions, found)
             if reasons or not plan.is_described(name):
                 found[name] = tuple(reasons) or ("its words or tests changed",)
     return found
@@ -246,7 +247,7 @@ class Run:
                     about = replace(about, status="kept", reasons=())
                     self.workspace.provide_model(name)
                     return self._audited(cursor, model, about)
-                reasons = self.plan.reasons(self.lake, name, self.workspace.positions, self.changed)
+                reasons = self.plan.reasons(name, self.workspace.positions, self.changed)
                 if not reasons and self.plan.is_described(name):
                     return kept(self.plan, name)
                 self.workspace.provide(model.references)
@@ -266,7 +267,9 @@ class Run:
     def _tell(self, cursor: "duckdb.DuckDBPyConnection", model: Model) -> None:
         if self.events is None:
             return
-        inputs = publish.inputs_of(self, self.lake.log(SOURCE), model.name)
+        from lakehouse.models import publish
+
+        inputs = publish.inputs_of(self, self.plan.log(SOURCE), model.name)
         reads = {
             r.name: (inputs.get(r.name), self.workspace.columns(cursor, r))
             for r in model.references
@@ -316,6 +319,8 @@ class Run:
 
     def _by_spark(self, cursor: "duckdb.DuckDBPyConnection", model: Model) -> None:
         """The candidate of a table, computed by Spark; it has the types that DuckDB would give it."""
+        from lakehouse.duck.names import literal, quote
+
         assert self.spark is not None  # noqa: S101 - asked for only then
         self._provide_spark(model)
         files = [str(file) for file in self.spark.candidate(model.name, model)]
@@ -337,7 +342,7 @@ class Run:
 
     def _audited(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
         """A model's outcome once its own tests were run; those that look at other models come after all is built."""
-        from lakehouse.models import audit, failures
+        from lakehouse.models import audit, failures, publish
 
         found = []
         for test in audit.tests_of(model):

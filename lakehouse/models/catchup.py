@@ -48,10 +48,10 @@ def attempt(run: "Run", cursor: "duckdb.DuckDBPyConnection", model: Model) -> "C
         NotIncremental: It is new, and could follow none of its inputs.
     """
     found = _follows(run, cursor, model)
-    why = run.plan.anew(run.lake, model.name)
+    why = run.plan.anew(model.name)
     if why:
         return why
-    moved = list(run.plan.moved(run.lake, model.name, run.workspace.positions, run.changed))
+    moved = list(run.plan.moved(model.name, run.workspace.positions, run.changed))
     if len(moved) != 1:
         return f"{' and '.join(reference.name for reference, _ in moved)} changed"
     driver = moved[0][0]
@@ -102,7 +102,7 @@ def _after_loads(
     run: "Run", cursor: "duckdb.DuckDBPyConnection", model: Model, driver: "Reference", follows: Increment
 ) -> Catchup:
     """What follows from the loads of the driver since the build before."""
-    log = run.lake.log(driver.source)
+    log = run.plan.log(driver.source)
     read = run.plan.before[model.name].inputs[driver.name]
     since = delta.seen(log, driver.table, read.seq, digest=read.digest)
     gained = delta.delta(run.lake, log, follows, since, run.workspace.positions[driver.source])

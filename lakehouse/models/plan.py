@@ -17,6 +17,7 @@ from lakehouse.models.folder import ModelFile, model_files, parse_model, parse_t
 from lakehouse.models.model import SOURCE, Model, Test
 
 if TYPE_CHECKING:
+    from lakehouse.core.log import Log
     from lakehouse.lake import Lake
 
 _VERSION = 1  # of fingerprints: what models yield changed with this program
@@ -51,6 +52,7 @@ class Plan:
         removed: Names of definitions whose file is gone; none where only some models are chosen.
         tests: Tests that are files of their own.
         full: Compute the whole of all that is chosen, whether it is out of date or not.
+        log: The log of a source, looked at once.
     """
 
     models: Mapping[str, Model]
@@ -59,6 +61,7 @@ class Plan:
     removed: tuple[str, ...] = ()
     tests: tuple[TestFile, ...] = ()
     full: bool = False
+    log: Callable[[str], "Log"]
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
@@ -88,23 +91,20 @@ class Plan:
             and self.models[reference.table].kind == "view"
         )
 
-    def reasons(
-        self, lake: "Lake", name: str, positions: Mapping[str, int], now: Collection[str]
-    ) -> list[str]:
+    def reasons(self, name: str, positions: Mapping[str, int], now: Collection[str]) -> list[str]:
         """Why a model is out of date; nothing if it is not.
 
         Args:
-            lake: The lake.
             name: The model.
             positions: Where each log is read at.
             now: Stored models that this build changes.
         """
-        anew = self.anew(lake, name)
+        anew = self.anew(name)
         if anew or self.models[name].kind == "view":
             return [anew] if anew else []
-        return [reason for _, reason in self.moved(lake, name, positions, now)]
+        return [reason for _, reason in self.moved(name, positions, now)]
 
-    def anew(self, lake: "Lake", name: str) -> str:
+    def anew(self, name: str) -> str:
         """Why the whole of a model is to be computed, whatever its inputs are; empty if it is not."""
         before = self.before.get(name)
         if before is None:
@@ -116,18 +116,17 @@ class Plan:
         if self.full:
             return "asked for in full"
         if model.kind != "view" and changed_since(
-            lake, SOURCE, name, before.built, "", lake.log(SOURCE).head
+            self.log(SOURCE), name, before.built, "", self.log(SOURCE).head
         ):
             return "something else than a build changed it"
         return ""
 
     def moved(
-        self, lake: "Lake", name: str, positions: Mapping[str, int], now: Collection[str]
+        self, name: str, positions: Mapping[str, int], now: Collection[str]
     ) -> Iterator[tuple[Reference, str]]:
         """The stored tables behind a model that are others than those it was made from, and how.
 
         Args:
-            lake: The lake.
             name: The model.
             positions: Where each log is read at.
             now: Stored models that this build changes.
@@ -136,7 +135,7 @@ class Plan:
             if reference.source == SOURCE and reference.table in now:
                 yield reference, f"{reference.name} changed"
             else:
-                how = _moved(lake, reference, self.before[name], positions)
+                how = _moved(self.log, reference, self.before[name], positions)
                 if how:
                     yield reference, how
 
@@ -189,14 +188,14 @@ def read(
     Raises:
         UserError: A file is wrong; the message names it, and the line.
     """
-    log = lake.log(SOURCE)
-    before = read_definitions(log.pipeline)
+    log = functools.cache(lake.log)
+    before = read_definitions(log(SOURCE).pipeline)
     files = model_files(root)
     names = {file.name for file in files}
 
     def tables() -> list[str]:
         sources = [source for source in lake.sources() if source != SOURCE]
-        return [f"{source}.{table}" for source in sources for table in lake.log(source).tables]
+        return [f"{source}.{table}" for source in sources for table in log(source).tables]
 
     models = {model.name: model for model in (_model(file, before, names, tables) for file in files)}
     ordered = graph.order(models.values())
@@ -208,22 +207,21 @@ def read(
         removed=() if select or exclude else tuple(sorted(set(before) - set(models))),
         tests=tuple(_tests(root, before, names, tables)),
         full=full,
+        log=log,
     )
     return replace(plan, fingerprints=_fingerprints(plan))
 
 
-def changed_since(lake: "Lake", source: str, table: str, seq: int, digest: str, until: int) -> bool:
+def changed_since(log: "Log", table: str, seq: int, digest: str, until: int) -> bool:
     """Whether a table may hold other rows at a position than at an earlier one of the same log.
 
     Args:
-        lake: The lake.
-        source: Name of the source.
+        log: The log of its source.
         table: Name of the table.
         seq: The earlier position.
         digest: Digest of the commit there; empty if it is not known.
         until: The later one.
     """
-    log = lake.log(source)
     if seq > until or (digest and seq and log.digest_at(seq) != digest[: len(log.digest_at(seq))]):
         return True
     known = log.tables.get(table)
@@ -232,7 +230,9 @@ def changed_since(lake: "Lake", source: str, table: str, seq: int, digest: str, 
     return any(at <= until and (change.parts or change.base) for at, change in known.changes_since(seq + 1))
 
 
-def _moved(lake: "Lake", reference: Reference, before: Definition, positions: Mapping[str, int]) -> str:
+def _moved(
+    log: Callable[[str], "Log"], reference: Reference, before: Definition, positions: Mapping[str, int]
+) -> str:
     """How an input is another than the one that a definition's result was made from; empty if it is not."""
     read = before.inputs.get(reference.name)
     until = about(positions) if reference.source == ABOUT else positions.get(reference.source, 0)
@@ -240,7 +240,7 @@ def _moved(lake: "Lake", reference: Reference, before: Definition, positions: Ma
         return f"{reference.name} was not read before"
     if reference.source == ABOUT:
         return "" if read.seq == until else "there are new loads"
-    if changed_since(lake, reference.source, reference.table, read.seq, read.digest, until):
+    if changed_since(log(reference.source), reference.table, read.seq, read.digest, until):
         return f"{reference.name}: load {read.seq} -> {until}"
     return ""
 

@@ -64,14 +64,14 @@ def newest_load(run: "Run", names: Collection[str]) -> datetime | None:
     read = {r.source for name in behind for r in models[name].references} - {ABOUT, SOURCE}
     ends = {source: run.workspace.positions.get(source, 0) for source in read}
     return max(
-        (run.lake.log(source).commits[seq - 1].effective_at for source, seq in ends.items() if seq),
+        (run.plan.log(source).commits[seq - 1].effective_at for source, seq in ends.items() if seq),
         default=None,
     )
 
 
 def observed(run: "Run", log: "Log", stored: Collection[str]) -> datetime:
     """When what a build read took effect; so a stored model and a view say the same as of a moment."""
-    first = (run.lake.log(source).commits[0].effective_at for source in run.lake.sources())
+    first = (run.plan.log(source).commits[0].effective_at for source in run.lake.sources())
     return newest_load(run, stored) or log.effective_at or min(first, default=datetime.now(UTC))
 
 
@@ -132,7 +132,7 @@ def inputs_of(run: "Run", log: "Log", name: str) -> dict[str, Input]:
         elif reference.source == SOURCE and reference.table in built:
             found[reference.name] = Input(seq=log.head + 1)
         else:
-            its = run.lake.log(reference.source)
+            its = run.plan.log(reference.source)
             found[reference.name] = Input(
                 seq=seq, digest=its.digest if seq == its.head else its.digest_at(seq)
             )

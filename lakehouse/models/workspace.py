@@ -122,7 +122,7 @@ class Workspace:
         made, there = f"{DATABASE}.{name}", f"lakehouse.{name}"
         given = "t1, t2" if reference.form == "diff" else "t"
         if reference.form == "history":  # what came after the moment is not known
-            known = there if self._moment is None else f"{there[:-1]}_at\"(getvariable({literal(AS_OF)}))"
+            known = there if self._moment is None else f'{there[:-1]}_at"(getvariable({literal(AS_OF)}))'
             statement = f"CREATE VIEW {made} AS SELECT * FROM {known}"
         else:
             statement = f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})"
