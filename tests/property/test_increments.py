@@ -84,7 +84,11 @@ def check(
     fill(duck, f"{driver}_old", old)
     fill(duck, f"{driver}_rows", new)
     try:
-        whole = read(duck, sql, driver, f"SELECT * FROM {driver}_rows")
+        try:
+            read(duck, sql, driver, f"SELECT * FROM {driver}_old")
+            whole = read(duck, sql, driver, f"SELECT * FROM {driver}_rows")
+        except duckdb.ConversionException:  # a SELECT that some rows make fail has no result to follow
+            return
         assert followed(duck, sql, increment, f"{driver}_old", f"{driver}_rows") == whole, (sql, increment)
     finally:
         duck.execute(f"CREATE OR REPLACE VIEW s.{driver} AS SELECT * FROM {driver}_rows")
@@ -131,7 +135,6 @@ def test_what_is_accepted_is_right_at_length(duck: duckdb.DuckDBPyConnection, da
 
 
 K = Increment(driver="s.d", groups=(("k", "_lake_d.k"),), reads=("k",))
-G = Increment(driver="s.d", groups=(("g", "_lake_d.g"),), reads=("g",))
 ONLY_ADDED = Increment(driver="s.d")
 OLD: list[Row] = [(1, "a", 1, 0.5, ["a"]), (2, "a", 2, 1.0, None), (3, "b", 0, 1.5, ["b"])]
 NEW: list[Row] = [*OLD[:2], (3, "a", 3, 0.5, ["b"]), (4, "b", 3, None, [])]
