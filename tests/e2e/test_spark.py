@@ -15,9 +15,10 @@ from command import run
 from spark_constructs import ABOUT, EXPRESSIONS, QUERIES, typed
 
 from lakehouse import Lake
-from lakehouse.errors import NotFoundError, QueryError, UserError
+from lakehouse.errors import NotFoundError, QueryError, SetupError, UserError
 from lakehouse.models.model import Model, Reference
 from lakehouse.models.spark import Spark
+from lakehouse.models.spark.session import check_setup
 
 # What Parquet has no type for, or Spark.
 STORED = {
@@ -116,6 +117,18 @@ def test_queries_mean_the_same(sql: str, spark: Spark, lake: Lake) -> None:
     assert result(spark.candidate("m", model(sql))) == rows_of(lake.query(sql))
 
 
+def test_every_letter_has_the_same_case(spark: Spark, lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "letters.parquet"
+    with duckdb.connect() as connection:
+        codes = "SELECT n::INTEGER AS n FROM range(1, 131072) AS codes(n) WHERE n NOT BETWEEN 55296 AND 57343"
+        connection.execute(f"COPY (SELECT n, chr(n) AS c FROM ({codes})) TO '{file}'")
+        with Spark(lake, positions={"s": 1}, folder=tmp_path / "out") as engine:
+            engine.table_from("s", "letters", [file])
+            asked = "lower(c) as l, upper('\u03c3' || c) as u, lower(c || 'Σ') as x, length(trim(c)) as t, regexp_matches(c, '\\s') as r"
+            got = result(engine.candidate("m", model(f"select n, {asked} from s.letters")))
+        assert got == rows_of(connection.execute(f"SELECT n, {asked} FROM '{file}'"))
+
+
 def test_models_read_views_and_results_of_models(spark: Spark, lake: Lake) -> None:
     spark.view("positive", model("select id, g, i * 2 as Twice from s.t where i > 0", "positive"))
     spark.candidate(
@@ -135,7 +148,7 @@ def test_an_empty_result_is_a_file_with_columns(spark: Spark) -> None:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("select cast(s as int) as v from s.t", "Ärger"),
+        ("select cast(s as int) as v from s.t", "text that DuckDB and Spark may not read alike as INTEGER"),
         ("select try_cast('0x1F' || s as int) as v from s.t", "0x1F"),
         ("select ln(i) as v from s.t", "out of range"),
         ("select i // 0 as v from s.t", "DIVIDE_BY_ZERO"),
@@ -265,3 +278,17 @@ def test_the_fires_of_june_2023_are_the_same_at_three_moments(
     options = ("--source", "fires", "--table", "incidents", "--key", "UniqueId")
     run("import", "files", history, *options, "--lake", lake).ok()
     check_fires(Lake.open(lake), tmp_path)
+
+
+# What has to be there.
+
+
+def test_without_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(SetupError, match="Java 17") as caught:
+        check_setup()
+    assert "apt-get install openjdk-17-jre-headless" in caught.value.hint
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(SetupError, match=f"there is no {tmp_path}/bin/java"):
+        check_setup()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from lakehouse.duck.names import literal
 from lakehouse.models.spark.functions import Rule, arguments, constant, count, plain
 from lakehouse.models.spark.kinds import kind, spark_text
 from lakehouse.models.spark.patterns import java_pattern, java_replacement, like
@@ -15,16 +16,24 @@ if TYPE_CHECKING:
     from lakehouse.models.spark.values import Values
 
 _TEXT = ("varchar",)
+# What DuckDB trims: the space separators of Unicode, and not the tab.
+_SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 
 
 # Text.
 
 
+def _cased(values: "Values", this: exp.Expr, function: str) -> str:
+    """Letter by letter as DuckDB has it: Java makes two of one (`ß`), looks at what is around, knows newer letters."""
+    before, after = values.twin.letters(function)
+    return f"translate({values.of_kind(this, *_TEXT)}, {spark_text(before)}, {spark_text(after)})"
+
+
 def _trim(values: "Values", node: exp.Trim) -> str:
     this, chars, position = take(node, "this", "expression", "position")
     side = str(position or "BOTH").upper()
-    what = f"{spark_text(constant(chars))} " if chars is not None else ""
-    return f"trim({side} {what}FROM {values.of_kind(this, *_TEXT)})"
+    what = spark_text(constant(chars) if chars is not None else _SPACES)
+    return f"trim({side} {what} FROM {values.of_kind(this, *_TEXT)})"
 
 
 def _length(values: "Values", node: exp.Func) -> str:
@@ -92,9 +101,10 @@ def _concat_ws(values: "Values", node: exp.ConcatWs) -> str:
 def _like(values: "Values", node: exp.Expr, escape: str = "") -> str:
     this, pattern, negate = take(node, "this", "expression", "negate")
     meant, mark = like(constant(pattern, empty=True), escape)
-    word = "ILIKE" if isinstance(node, exp.ILike) else "LIKE"
     text = values.of_kind(this, *_TEXT)
-    return f"({text} {'NOT ' if negate else ''}{word} {spark_text(meant)} ESCAPE {spark_text(mark)})"
+    if isinstance(node, exp.ILike):
+        text, meant = _cased(values, this, "lower"), values.twin.value_of(f"lower({literal(meant)})") or ""
+    return f"({text} {'NOT ' if negate else ''}LIKE {spark_text(meant)} ESCAPE {spark_text(mark)})"
 
 
 def _escape(values: "Values", node: exp.Escape) -> str:
@@ -145,8 +155,8 @@ def _sha256(values: "Values", node: exp.SHA2) -> str:
 
 
 RULES: dict[str, Rule] = {
-    "Lower": plain("lower({0})", _TEXT),
-    "Upper": plain("upper({0})", _TEXT),
+    "Lower": lambda values, node: _cased(values, take(node, "this")[0], "lower"),
+    "Upper": lambda values, node: _cased(values, take(node, "this")[0], "upper"),
     "Length": _length,
     "ArraySize": _length,
     "Trim": _trim,
