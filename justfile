@@ -14,6 +14,11 @@ ingest *ARGS:
 query +ARGS:
     @lakehouse query "$@"
 
+# Build the models that are out of date
+[no-exit-message]
+build *ARGS:
+    @lakehouse build "$@"
+
 # Any other command of the lakehouse: just lake log shop
 [no-exit-message]
 lake +ARGS:
@@ -21,11 +26,11 @@ lake +ARGS:
 
 # All tests, from nothing
 test *ARGS:
-    pytest -n 2 -m "not soak" "$@"
+    uv run --group engines pytest -n 2 -m "not soak" "$@"
 
 # The long scenarios: whole histories, big kill matrices
 soak *ARGS:
-    pytest -m soak "$@"
+    uv run --group engines pytest -m soak "$@"
 
 # Style, types, layers
 check:

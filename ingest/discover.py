@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ingest.defaults import set_dlt_defaults
+from lakehouse.core.layout import MODELS
 from lakehouse.errors import NotFoundError, UserError
 
 FOLDER = Path("ingest") / "sources"
@@ -53,9 +54,12 @@ def load_scraper(root: Path, name: str) -> Scraper:
 
     Raises:
         NotFoundError: There is no such file.
-        UserError: The file cannot be imported, or has no function to run.
+        UserError: The file cannot be imported, has no function to run, or has a name that is taken.
     """
     path = root / FOLDER / f"{name}.py"
+    if name.lower() == MODELS:
+        msg = f"{path}: a scraper cannot be called {name}: the source {MODELS} is what lakehouse build makes"
+        raise UserError(msg, hint="Rename the file, and the function in it.")
     if name not in scraper_names(root):
         known = ", ".join(scraper_names(root)) or "none"
         msg = f"{name}: there is no scraper {path}"

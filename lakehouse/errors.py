@@ -8,6 +8,7 @@
     │   ├── SchemaError         data that cannot be stored as it is
     │   └── QueryError          the SQL is wrong, or not allowed
     ├── ScraperError          a scraper failed: its site, its data or its code    exit 7
+    ├── ModelError            a model failed: its SQL, its data or its code       exit 7
     ├── QuarantinedError      a gate refused the load; nothing was published       exit 3
     ├── IntegrityError        the lake on disk is not what its log says           exit 4
     │   ├── FormatError         a file does not parse, or is of a newer format
@@ -73,6 +74,12 @@ class QueryError(UserError):
 
 class ScraperError(LakehouseError):
     """A scraper failed: its site is down or changed, its data breaks a contract, its code is wrong."""
+
+    exit_code = 7
+
+
+class ModelError(LakehouseError):
+    """A model failed: its SQL is wrong, its data cannot be computed, its code raised."""
 
     exit_code = 7
 

@@ -140,6 +140,10 @@ class Lake:
             raise NotFoundError(msg, hint=f"Sources: {', '.join(self.sources()) or 'none yet'}.")
         log = self.log(source)
         if table not in log.tables:
+            if source == layout.MODELS and table in (log.pipeline or {}).get("models", {}):
+                msg = f"{name} is a view: it has no loads of its own"
+                hint = f"Ask it in SQL, now or as of a moment; what it reads: lakehouse show {name}"
+                raise NotFoundError(msg, hint=hint)
             msg = f"{source} has no table {table!r}"
             raise NotFoundError(
                 msg, hint=f"Tables: {', '.join(f'{source}.{t}' for t in log.tables) or 'none yet'}."

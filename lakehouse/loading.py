@@ -49,6 +49,8 @@ class Load:
         commit: The commit, once published.
         pipeline: A JSON value to keep in the commit, such as the state of a dlt pipeline.
         discarded: Rows that a contract discarded, by table and reason.
+        after: The number of the commit that this one has to come right after, where it was made from the state
+            there; None where it may come after any.
         responses: What was fetched for this load, as JSON objects (`url`, `status`, `sha256`, …).
     """
 
@@ -70,6 +72,7 @@ class Load:
         self.produced_by = provenance() | dict(produced_by or {})
         self.gates = gates or Gates()
         self.pipeline: dict[str, Any] | None = None
+        self.after: int | None = None
         self.responses: list[dict[str, Any]] = []
         self.commit: Commit | None = None
         self._writes: dict[str, Write] = {}
@@ -141,7 +144,7 @@ class Load:
 
         Raises:
             QuarantinedError: A gate refused; the load lies in quarantine.
-            ContentionError: Other writers won every attempt.
+            ContentionError: Other writers won every attempt, or one came before that was not to come.
         """
         for attempt in range(ATTEMPTS):
             log = self.lake.log(self.source)
@@ -149,6 +152,11 @@ class Load:
             if known is not None:
                 self.commit = known
                 return known
+            if self.after is not None and log.head != self.after:
+                msg = (
+                    f"{self.source}: somebody else published load {log.head} meanwhile; nothing was published"
+                )
+                raise ContentionError(msg, hint="Run it again.")
             try:
                 commit = self._next(log)
             except duckdb.Error as error:

@@ -26,6 +26,7 @@ class Project:
         source_gates: Limits that differ, by source.
         retention: What is kept of the past, for all sources; see `lakehouse.retention`.
         source_retention: Policies that differ, by source.
+        openlineage: Where builds are told to; see `lakehouse.models.openlineage`.
     """
 
     root: Path
@@ -34,6 +35,7 @@ class Project:
     source_gates: dict[str, Gates] = field(default_factory=dict)
     retention: str = "keep all"
     source_retention: dict[str, str] = field(default_factory=dict)
+    openlineage: dict[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -94,7 +96,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
 
 
 def _project(root: Path, settings: dict[str, Any]) -> Project:
-    known = {"lake", "gates", "retention", "sources"}
+    known = {"lake", "gates", "openlineage", "retention", "sources"}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(
@@ -119,6 +121,7 @@ def _project(root: Path, settings: dict[str, Any]) -> Project:
             if "gates" in about
         },
         retention=str(settings.get("retention", "keep all")),
+        openlineage=dict(settings.get("openlineage", {})),
         source_retention={n: str(about["retention"]) for n, about in sources.items() if "retention" in about},
     )
 

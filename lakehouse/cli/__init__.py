@@ -14,18 +14,23 @@ COMMANDS = {
     "query": ("query", "Ask the lake in SQL, now or as of any moment."),
     "diff": ("changes", "Show what changed in a table between two moments."),
     "history": ("changes", "Tell the life of one row, value by value."),
+    "build": ("build", "Build the models that are out of date, test them, publish them as one."),
+    "test": ("build", "Hold the models as they are against their tests."),
     "log": ("show", "List the loads of the sources."),
     "tables": ("show", "List the tables."),
     "show": ("show", "Show one table: columns, rows, files, loads."),
     "schema": ("schema", "Say when each column of a table came, went and changed its type."),
+    "lineage": ("lineage", "Show what models are made of: tables, loads and columns."),
     "tag": ("tag", "Name a moment of the whole lake; look at such names, delete them."),
     "revert": ("revert", "Restore an earlier state of a source by a new load; nothing is erased."),
+    "export": ("export", "Make tables readable as Delta Lake or Iceberg tables, without copying."),
     "refresh": ("upkeep", "Write lakehouse.duckdb anew from the logs."),
     "verify": ("upkeep", "Check every digest, every chain and the order of writing."),
     "pack": ("keeping", "Make few large files of many small ones; content never changes."),
     "prune": ("keeping", "Delete the small files that verified packs stand for."),
     "expire": ("keeping", "Let old states go, by an explicit policy."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),
+    "docs": ("docs", "Make a catalogue of the lake and its models: one page, no server."),
     "doctor": ("upkeep", "Say what is installed, what is reachable, and what to do."),
 }
 
@@ -56,7 +61,7 @@ def cli(ctx: click.Context, lake: str | None) -> None:
     """A local-first lakehouse for scraped data: every change kept, time travel in SQL.
 
     Exit codes: 0 done; 2 wrong input; 3 refused by a gate; 4 the lake is damaged; 5 somebody else
-    is writing; 6 something has to be installed, started or freed; 7 a scraper failed; 1 anything else.
+    is writing; 6 something has to be installed, started or freed; 7 a scraper or a model failed; 1 anything else.
     """
     ctx.obj = lake
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from lakehouse.core.drift import Event
     from lakehouse.core.log import Log
-    from lakehouse.core.types import Type
 
 
 @click.command("schema")
@@ -55,6 +54,8 @@ def _json(log: "Log", event: "Event") -> dict[str, Any]:
 
 def _lines(log: "Log", events: "list[Event]") -> "Iterator[tuple[Any, ...]]":
     """Columns to which the same happened in one load share a line."""
+    from lakehouse.core.drift import detail
+
     for seq, of_load in groupby(events, key=lambda event: event.seq):
         commit = log.commits[seq - 1]
         first: tuple[Any, ...] = (seq, f"{commit.effective_at:%Y-%m-%d %H:%M:%S}")
@@ -63,45 +64,7 @@ def _lines(log: "Log", events: "list[Event]") -> "Iterator[tuple[Any, ...]]":
             first = ("", "")
         lines: dict[tuple[str, str], list[str]] = {}
         for event in of_load:
-            lines.setdefault((event.what, _detail(event)), []).append(event.column or "")
-        for (what, detail), columns in lines.items():
-            yield (*first, what, detail, ", ".join(filter(None, columns)))
+            lines.setdefault((event.what, detail(event)), []).append(event.column or "")
+        for (what, told), columns in lines.items():
+            yield (*first, what, told, ", ".join(filter(None, columns)))
             first = ("", "")
-
-
-def _detail(event: "Event") -> str:
-    last = "" if event.last_seq is None else f"last in load {event.last_seq}"
-    if event.column is None:
-        return " -> ".join(_plain(v) for v in (event.before, event.after) if v is not None)
-    if event.after is None:
-        return last
-    from lakehouse.cli.show import type_text
-
-    kind: Any = event.after
-    text = type_text(kind) if event.before is None else _change(event.before, kind)
-    reads = "" if event.reads_as is None else f"reads as {type_text(event.reads_as)} over the whole history"
-    return "; ".join(filter(None, (text, last, reads)))
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else ", ".join(value) or "none"
-
-
-def _change(before: Any, after: "Type") -> str:
-    """From one type to another; of nested ones only the fields that differ."""
-    from lakehouse.cli.show import type_text
-
-    fields = [_fields(before), _fields(after)]
-    if None in fields:
-        return f"{type_text(before)} -> {type_text(after)}"
-    old, new = fields
-    came = [f"+{name} {type_text(kind)}" for name, kind in new.items() if name not in old]
-    went = [f"-{name}" for name in old if name not in new]
-    other = [f"{n} {_change(old[n], new[n])}" for n in new if n in old and old[n] != new[n]]
-    return f"fields {', '.join((*came, *went, *other))}"
-
-
-def _fields(kind: Any) -> Any:
-    while isinstance(kind, dict) and "list" in kind:
-        kind = kind["list"]
-    return kind["struct"] if isinstance(kind, dict) else None

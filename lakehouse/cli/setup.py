@@ -31,6 +31,8 @@ max_drop = 0.5             # a snapshot that loses more than half of its rows go
 _IGNORE = """\
 /lake/
 /lakehouse.duckdb*
+/docs-site/
+/exports/
 .dlt-work/
 .venv/
 __pycache__/

@@ -1,12 +1,17 @@
 """`lakehouse log`, `tables` and `show`: what is in the lake."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, print_table, size
+from lakehouse.cli.defined import about_model, definitions_in, models_in, show_view, tell_model, views_in
+from lakehouse.core.definition import Definition
+from lakehouse.core.layout import MODELS
 from lakehouse.core.moments import render
+from lakehouse.core.types import type_text
 
 _TOLD = 2  # packs of one table that are told one by one
 
@@ -35,7 +40,10 @@ def log_command(ctx: click.Context, source: str | None, last: int, failed: bool,
         return
     print_table(
         ["source", "load", "observed (UTC)", "outcome", "what changed"],
-        [(c.source, c.seq, f"{c.observed_at:%Y-%m-%d %H:%M:%S}", c.outcome, story(c)) for c in found],
+        [
+            (c.source, c.seq, f"{c.observed_at:%Y-%m-%d %H:%M:%S}", c.outcome, story(c, _defined(logs, c)))
+            for c in found
+        ],
         right=("load",),
     )
 
@@ -45,11 +53,17 @@ def log_command(ctx: click.Context, source: str | None, last: int, failed: bool,
 @lake_option
 @click.pass_context
 def tables_command(ctx: click.Context, as_json: bool) -> None:
-    """List the tables."""
-    lake = open_lake(ctx)
-    found = [_about(log, table) for log in _logs(lake, None) for table in log.tables.values()]
+    """List the tables, and the models that are views."""
+    logs = _logs(open_lake(ctx), None)
+    views = views_in(logs)
+    found = [
+        _about(log, table)
+        for log in logs
+        for name, table in log.tables.items()
+        if log.source != MODELS or name not in views
+    ]
     if as_json:
-        print_json(found)
+        print_json(found + [_about_view(view) for view in views.values()])
         return
     print_table(
         ["table", "rows", "loads", "disposition", "key", "size", "newest (UTC)"],
@@ -64,7 +78,8 @@ def tables_command(ctx: click.Context, as_json: bool) -> None:
                 t["effective_at"][:19].replace("T", " "),
             )
             for t in found
-        ],
+        ]
+        + [(f"{MODELS}.{v.name}", "", "", "view", ", ".join(v.key), "", "") for v in views.values()],
         right=("rows", "loads", "size"),
     )
 
@@ -75,14 +90,22 @@ def tables_command(ctx: click.Context, as_json: bool) -> None:
 @lake_option
 @click.pass_context
 def show_command(ctx: click.Context, table: str, as_json: bool) -> None:
-    """Show one table (SOURCE.TABLE): columns over time, rows, files, loads."""
-    log, name = open_lake(ctx).table(table)
+    """Show one table (SOURCE.TABLE): columns over time, rows, files, loads; of a model, what it reads too."""
+    lake = open_lake(ctx)
+    models = models_in([lake.log(MODELS)]) if table.startswith(f"{MODELS}.") else {}
+    model = models.get(table.removeprefix(f"{MODELS}."))
+    if model is not None and model.is_view:
+        show_view(lake, model, as_json=as_json)
+        return
+    log, name = lake.table(table)
     found = _about(log, log.tables[name]) | {"columns": _columns(log.tables[name])}
     if as_json:
-        print_json(found)
+        print_json(found | (about_model(model) if model else {}))
         return
     click.echo(f"{found['table']}: {many(found['rows'], 'row')}, {found['disposition']}", nl=False)
     click.echo(f", key {', '.join(found['key'])}" if found["key"] else ", no key")
+    if model is not None:
+        tell_model(model)
     click.echo(
         f"loads {found['first_seq']} to {found['last_seq']} ({found['loads']} touched it), "
         f"{many(found['files'], 'file')}, {size(found['size_bytes'])}\n"
@@ -113,8 +136,13 @@ def _logs(lake: "Lake", source: str | None) -> list["Log"]:
     return list(logs.values())
 
 
-def story(commit: "Commit") -> str:
-    """What a load changed, in a few words."""
+def story(commit: "Commit", defined: Sequence[str] = ()) -> str:
+    """What a load changed, in a few words.
+
+    Args:
+        commit: The load.
+        defined: What it did to definitions of models, in words.
+    """
     if commit.failure is not None:
         return commit.failure
     pieces = [] if commit.reverts_to is None else [f"reverted to load {commit.reverts_to}"]
@@ -139,7 +167,17 @@ def story(commit: "Commit") -> str:
         if said:
             pieces.append(f"{name} {said} ({many(change.counts.get('rows', 0), 'row')})")
     pieces += [f"{table}: {many(d['rows'], 'row')} discarded" for table, d in commit.discarded.items()]
+    pieces += defined
     return "; ".join(pieces) or "nothing new"
+
+
+def _defined(logs: Sequence["Log"], commit: "Commit") -> list[str]:
+    log = next(log for log in logs if log.source == commit.source)
+    return definitions_in(log, commit) if log.source == MODELS else []
+
+
+def _about_view(view: Definition) -> dict[str, Any]:
+    return {"table": f"{MODELS}.{view.name}", "disposition": "view"} | about_model(view)
 
 
 def _about(log: "Log", table: "TableLog") -> dict[str, Any]:
@@ -175,15 +213,6 @@ def _columns(table: "TableLog") -> list[dict[str, Any]]:
             found[column.name].setdefault("first_seq", seq)
             found[column.name]["last_seq"] = seq
     return list(found.values())
-
-
-def type_text(kind: Any) -> str:
-    """A type of the format, for people."""
-    if isinstance(kind, str):
-        return kind
-    if "list" in kind:
-        return f"list<{type_text(kind['list'])}>"
-    return f"struct<{', '.join(f'{n}: {type_text(t)}' for n, t in kind['struct'].items())}>"
 
 
 def _short(text: str, most: int = 60) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lakehouse.core.commit import TableChange
 from lakehouse.core.log import TableLog
-from lakehouse.core.types import Column, Type, unify
+from lakehouse.core.types import Column, Type, type_text, unify
 
 BEGAN, CAME, WENT, CAME_BACK, TYPE, KEY, DISPOSITION, ANEW = (
     "began", "came", "went", "came back", "type", "key", "disposition", "anew",
@@ -71,6 +71,41 @@ def drift(table: TableLog) -> list[Event]:
             spoke = seq
         before = change
     return events
+
+
+def detail(event: Event) -> str:
+    """What an event says beside its load and its column, for people: `int64 -> string; reads as json …`."""
+    last = "" if event.last_seq is None else f"last in load {event.last_seq}"
+    if event.column is None:
+        return " -> ".join(_plain(v) for v in (event.before, event.after) if v is not None)
+    if event.after is None:
+        return last
+    kind: Any = event.after
+    text = type_text(kind) if event.before is None else _change(event.before, kind)
+    reads = "" if event.reads_as is None else f"reads as {type_text(event.reads_as)} over the whole history"
+    return "; ".join(filter(None, (text, last, reads)))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def _change(before: Any, after: Type) -> str:
+    """From one type to another; of nested ones only the fields that differ."""
+    fields = [_fields(before), _fields(after)]
+    if None in fields:
+        return f"{type_text(before)} -> {type_text(after)}"
+    old, new = fields
+    came = [f"+{name} {type_text(kind)}" for name, kind in new.items() if name not in old]
+    went = [f"-{name}" for name in old if name not in new]
+    other = [f"{n} {_change(old[n], new[n])}" for n in new if n in old and old[n] != new[n]]
+    return f"fields {', '.join((*came, *went, *other))}"
+
+
+def _fields(kind: Any) -> Any:
+    while isinstance(kind, dict) and "list" in kind:
+        kind = kind["list"]
+    return kind["struct"] if isinstance(kind, dict) else None
 
 
 def _speaks(change: TableChange) -> bool:

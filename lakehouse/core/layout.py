@@ -13,6 +13,7 @@ LAKE_FILE = "lakehouse.json"
 QUARANTINE = "_quarantine"
 DERIVED = "_derived"
 TAGS = "_tags"
+MODELS = "models"  # the source that models are loads of, and their schema in SQL
 _LONGEST_ID = 120  # of a load id as a name; longer ones are cut
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,119}")

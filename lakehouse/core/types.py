@@ -58,6 +58,15 @@ def column_from_json(value: Mapping[str, Any]) -> Column:
     return Column(name=value["name"], type=check(value["type"]), source_name=value.get("source_name"))
 
 
+def type_text(kind: Type) -> str:
+    """A type of the format, for people."""
+    if isinstance(kind, str):
+        return kind
+    if "list" in kind:
+        return f"list<{type_text(kind['list'])}>"
+    return f"struct<{', '.join(f'{n}: {type_text(t)}' for n, t in kind['struct'].items())}>"
+
+
 def decimal(text: Type) -> tuple[int, int] | None:
     """Precision and scale of a decimal type; None for any other type."""
     match = _DECIMAL.fullmatch(text) if isinstance(text, str) else None

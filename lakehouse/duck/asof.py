@@ -59,6 +59,7 @@ class Moment:
         tags: Positions in the source by name of the tag.
         expired: Positions that a retention let go, as `(first, last)`, with when the first took effect
             and when the one after the last did.
+        passed_on: Whether it may be the moment that all views are turned to, passed to a macro.
     """
 
     given: str
@@ -66,6 +67,7 @@ class Moment:
     head: int
     tags: Mapping[str, int] = field(default_factory=dict)
     expired: Sequence[tuple[int, int, int, int]] = ()
+    passed_on: bool = False
 
     @property
     def text(self) -> str:
@@ -78,7 +80,8 @@ class Moment:
         number = _number(self.text)
         if self.given != TURNED:
             beyond = f"error('as of load ' || {self.text} || ': {self.source} ends at load {self.head}')"
-            number = f"CASE WHEN {number} > {self.head} THEN {beyond} ELSE {number} END"
+            others = f" AND {self.text} IS DISTINCT FROM {TURNED}::VARCHAR" if self.passed_on else ""
+            number = f"CASE WHEN {number} > {self.head}{others} THEN {beyond} ELSE {number} END"
         digits = f"CASE WHEN {_digits(self.text)} THEN {number} END"
         if not self.tags:
             return f"({digits})"

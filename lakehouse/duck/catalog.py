@@ -11,21 +11,25 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
+from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
-from lakehouse.core.moments import microseconds
 from lakehouse.core.tag import Tag
+from lakehouse.duck.about import TABLES, describe, insert_tags
 from lakehouse.duck.asof import read_tags
 from lakehouse.duck.compacted import Compacted
 from lakehouse.duck.current import COMPACTED, LOG, TAGGED, VIEW, End, ends_of, read_about, read_ends, said_by
+from lakehouse.duck.modelled import definitions_of, describe_models
+from lakehouse.duck.models import Unmade, Views, forget, make
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.trouble import unreadable
-from lakehouse.duck.views import statements, with_compaction
+from lakehouse.duck.views import has_free_history, statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
 
 if TYPE_CHECKING:
@@ -33,40 +37,7 @@ if TYPE_CHECKING:
 
 STORAGE = "STORAGE_VERSION 'v1.0.0', BLOCK_SIZE 16384"  # DuckDB opens it from 1.1 on; views over nested columns want 1.3
 
-_TABLES = """
-CREATE TABLE about (name VARCHAR, value VARCHAR);
-CREATE TABLE loads (
-    source VARCHAR, seq BIGINT, load_id VARCHAR, outcome VARCHAR,
-    observed_at TIMESTAMPTZ, effective_at TIMESTAMPTZ, committed_at TIMESTAMPTZ,
-    failure VARCHAR, discarded BIGINT, digest VARCHAR, expired BOOLEAN
-);
-CREATE TABLE table_loads (
-    source VARCHAR, "table" VARCHAR, seq BIGINT, disposition VARCHAR, base BOOLEAN, rows BIGINT,
-    appeared BIGINT, changed BIGINT, disappeared BIGINT, unchanged BIGINT, appended BIGINT
-);
-CREATE TABLE files (
-    source VARCHAR, "table" VARCHAR, first_seq BIGINT, last_seq BIGINT, path VARCHAR,
-    rows BIGINT, size_bytes BIGINT, sha256 VARCHAR
-);
-CREATE TABLE tables (
-    source VARCHAR, "table" VARCHAR, disposition VARCHAR, primary_key VARCHAR[], rows BIGINT, loads BIGINT,
-    first_seq BIGINT, last_seq BIGINT, files BIGINT, size_bytes BIGINT, columns VARCHAR[]
-);
-CREATE TABLE columns (
-    source VARCHAR, "table" VARCHAR, "column" VARCHAR, type VARCHAR, source_name VARCHAR
-);
-CREATE TABLE tags (name VARCHAR, source VARCHAR, seq BIGINT, created_at TIMESTAMPTZ, note VARCHAR);
-"""
-
-_INSERTS = {
-    "loads": "VARCHAR BIGINT VARCHAR VARCHAR BIGINT BIGINT BIGINT VARCHAR BIGINT VARCHAR BOOLEAN",
-    "table_loads": "VARCHAR VARCHAR BIGINT VARCHAR BOOLEAN BIGINT BIGINT BIGINT BIGINT BIGINT BIGINT",
-    "files": "VARCHAR VARCHAR BIGINT BIGINT VARCHAR BIGINT BIGINT VARCHAR",
-    "columns": "VARCHAR VARCHAR VARCHAR VARCHAR VARCHAR",
-}
-
-_INSTANTS = {"loads": (4, 5, 6), "tags": (3,)}  # columns that come as microseconds since 1970
-_TAGS = "VARCHAR VARCHAR BIGINT BIGINT VARCHAR"
+_DEFINITIONS = "*"  # stands for the definitions of models, where a table's name is expected
 
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
@@ -81,18 +52,43 @@ def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
 
 
 def build(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    logs: Mapping[str, Log],
+    said: Mapping[str, str],
+    unread: Collection[str] = (),
 ) -> dict[str, IntegrityError]:
     """Fill an empty database with the catalog of a lake.
+
+    Args:
+        connection: To the database.
+        lake: The lake.
+        logs: The logs that can be read.
+        said: What the catalog says of itself.
+        unread: The sources whose log cannot be read.
 
     Returns:
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
-    broken: dict[tuple[str, str], IntegrityError] = {}
-    raw: set[tuple[str, str]] = set()
-    while not _built(connection, lake, logs, said, broken, raw):
+    met = _Met(unmade={source: f"the log of {source} cannot be read" for source in unread})
+    while not _built(connection, lake, logs, said, met):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
-    return {source: error for (source, _), error in broken.items()}
+    return {source: error for (source, _), error in met.broken.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Met:
+    """What attempts to build a catalog met so far.
+
+    Attributes:
+        broken: What is wrong with tables, and with sources as `(source, "")`; they are left out.
+        raw: Tables that are read without their compaction.
+        unmade: Why views of models, by name, and what they read cannot be read: they say so.
+    """
+
+    broken: dict[tuple[str, str], IntegrityError] = field(default_factory=dict)
+    raw: set[tuple[str, str]] = field(default_factory=set)
+    unmade: dict[str, str] = field(default_factory=dict)
 
 
 def _built(
@@ -100,43 +96,71 @@ def _built(
     lake: "Lake",
     logs: Mapping[str, Log],
     said: Mapping[str, str],
-    broken: dict[tuple[str, str], IntegrityError],
-    raw: set[tuple[str, str]],
+    met: _Met,
 ) -> bool:
-    """Whether all went well; if not, the next time one more table is read without its compaction.
-
-    Or it is in `broken`, and is left out.
-    """
+    """Whether all went well; if not, `met` says what to do without the next time."""
     connection.execute("BEGIN")
-    for statement in _TABLES.split(";\n"):
+    for statement in TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    about = dict(said) | {f"broken:{source}": "" for source, _ in broken}
+    views = _views(logs, met)
+    about = dict(said) | {f"broken:{source}": "" for source, _ in met.broken}
     connection.executemany("INSERT INTO about VALUES (?, ?)", list(about.items()))
     tags = read_tags(lake.store)[0]
-    _insert_tags(connection, tags.values())
-    for source, log in logs.items():
-        if (source, "") in broken:
-            continue
-        try:
-            _describe(connection, log)
-        except IntegrityError as error:  # in a part of the log that was not read until now
-            broken[source, ""] = error
-            return False
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
-        for table in log.tables.values():
-            if (source, table.name) in broken:
-                continue
-            found = None if (source, table.name) in raw else with_compaction(lake, log, table.name)
-            try:
-                _define(connection, lake, log, table, found, tags)
-            except duckdb.Error as error:
-                if found is None:
-                    broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
-                raw.add((source, table.name))
-                return False
+    insert_tags(connection, tags.values())
+    whole = [log for source, log in logs.items() if (source, "") not in met.broken]
+    if not all(_defined(connection, lake, log, views, tags, met) for log in whole):
+        return False
+    try:
+        describe_models(connection, views, make(connection, views))
+    except Unmade as error:
+        if error.name in met.unmade:
+            raise
+        met.unmade[error.name] = error.reason
+        return False
     connection.execute("COMMIT")
     return True
+
+
+def _defined(
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    log: Log,
+    views: Views,
+    tags: Mapping[str, Tag],
+    met: _Met,
+) -> bool:
+    """Whether all views of a source could be made, and its rows in the tables about the lake."""
+    source = log.source
+    try:
+        describe(connection, log)
+    except IntegrityError as error:  # in a part of the log that was not read until now
+        met.broken[source, ""] = error
+        return False
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source)}")
+    for table in views.tables(log):
+        if (source, table.name) in met.broken:
+            continue
+        found = None if (source, table.name) in met.raw else with_compaction(lake, log, table.name)
+        try:
+            _define(connection, lake, log, table, found, tags, taken=views.names_in(source))
+        except duckdb.Error as error:
+            if found is None:
+                met.broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
+            met.raw.add((source, table.name))
+            return False
+    return True
+
+
+def _views(logs: Mapping[str, Log], met: _Met) -> Views:
+    """The models that are views; none where their definitions are nonsense."""
+    try:
+        definitions = definitions_of(logs)
+    except IntegrityError as error:
+        met.broken[MODELS, _DEFINITIONS] = error
+        definitions = {}
+    lost = {".".join(filter(None, name)): error.message for name, error in met.broken.items()}
+    return Views(definitions=definitions, logs=logs, lost=lost | met.unmade)
 
 
 def _define(
@@ -148,16 +172,18 @@ def _define(
     tags: Mapping[str, Tag],
     *,
     before: str = "",
+    taken: Collection[str] = (),
 ) -> None:
     """Make a table's views and macros, unless their SQL is what it was, as its digest says."""
-    made = statements(log, table, compacted, locate=lake.locate, tags=tags)
+    made = statements(log, table, compacted, locate=lake.locate, tags=tags, taken=taken)
     wanted = [_again(statement) for statement in made]
     digest = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     if digest == before:
         return
     history = f"{table.name}_history"  # which a table has no more once its key changed
-    if before and history.lower() not in {name.lower() for name in log.tables}:
+    if before and has_free_history(log, table.name, taken):
         connection.execute(f"DROP VIEW IF EXISTS {quote(log.source)}.{quote(history)}")
+        connection.execute(f"DROP MACRO TABLE IF EXISTS {quote(log.source)}.{quote(f'{history}_at')}")
     for statement in wanted:
         connection.execute(statement)
     name = f"{VIEW}{log.source}.{table.name}"
@@ -193,7 +219,7 @@ def write_file(path: Path, lake: "Lake", *, anew: bool = False) -> dict[str, Int
         if anew or not _brought_up_to_date(path, temporary, lake, logs, said):
             _forget(temporary)
             with _filling(temporary) as connection:
-                broken |= build(connection, lake, logs, said)
+                broken |= build(connection, lake, logs, said, unread=broken)
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
         Path(f"{path}.wal").unlink(missing_ok=True)
         os.replace(temporary, path)
@@ -244,9 +270,13 @@ def _brought_up_to_date(
             connection.execute("BEGIN")
             tags = read_tags(lake.store)[0]
             connection.execute("DELETE FROM tags")
-            _insert_tags(connection, tags.values())
+            insert_tags(connection, tags.values())
+            views = Views(definitions=definitions_of(logs), logs=logs)
+            forget(connection, views)
             for source, log in logs.items():
-                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags)
+                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags, views)
+            known = ends[MODELS][0] if MODELS in ends else 0
+            describe_models(connection, views, make(connection, views), known)
             connection.execute(f"DELETE FROM about WHERE NOT starts_with(name, {literal(VIEW)})")
             connection.executemany("INSERT INTO about VALUES (?, ?)", list(said.items()))
             _check_sum(connection, logs)
@@ -277,19 +307,25 @@ def _begins(log: Log, end: End) -> bool:
 
 
 def _add(
-    connection: duckdb.DuckDBPyConnection, lake: "Lake", log: Log, known: int, tags: Mapping[str, Tag]
+    connection: duckdb.DuckDBPyConnection,
+    lake: "Lake",
+    log: Log,
+    known: int,
+    tags: Mapping[str, Tag],
+    views: Views,
 ) -> None:
     """Add to a catalog what a log says beyond a commit. Raises ValueError if it changes what was said before."""
     if log.expired_by > known:
         raise ValueError("states that were there are gone")
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(log.source)}")
-    _describe(connection, log, known)
+    describe(connection, log, known)
     begin = f"{VIEW}{log.source}."
-    views = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
-    before = dict(connection.execute(views, [len(begin) + 1, begin]).fetchall())
-    for table in log.tables.values():
+    digests = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
+    before = dict(connection.execute(digests, [len(begin) + 1, begin]).fetchall())
+    taken = views.names_in(log.source)
+    for table in views.tables(log):
         found = with_compaction(lake, log, table.name)
-        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""))
+        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""), taken=taken)
 
 
 def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -> None:
@@ -301,85 +337,3 @@ def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -
     expected = sum(log.head for log in logs.values()), sum(len(table.changes) for table in tables)
     if (loads, changes) != expected:
         raise ValueError("has other rows")
-
-
-def _insert_tags(connection: duckdb.DuckDBPyConnection, tags: Iterable[Tag]) -> None:
-    """Fill the table of tags; one whose file cannot be read is named by no query, and left to `verify`."""
-    rows = [
-        (tag.name, source, seq, microseconds(tag.created_at), tag.note)
-        for tag in tags
-        for source, seq in tag.positions.items()
-    ]
-    _insert(connection, "tags", _TAGS.split(), rows)
-
-
-def _describe(connection: duckdb.DuckDBPyConnection, log: Log, known: int = 0) -> None:
-    """Fill the tables about the lake; if the first so many commits are known, with what they lack."""
-    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _INSERTS}
-    files = _known_files(connection, log) if known else {}
-    for name in ("tables", "columns") if known else ():
-        connection.execute(f"DELETE FROM {name} WHERE source = ?", [log.source])
-    for c in log.commits[known:]:
-        discarded = sum(int(d.get("rows", 0)) for d in c.discarded.values())
-        rows["loads"].append((
-            log.source, c.seq, c.load_id, c.outcome, microseconds(c.observed_at), microseconds(c.effective_at),
-            microseconds(c.committed_at), c.failure, discarded, c.digest,
-            log.is_expired(c.seq),
-        ))  # fmt: skip
-    for table in log.tables.values():
-        for seq, change in table.changes_since(known + 1):
-            n = change.counts
-            rows["table_loads"].append((
-                log.source, table.name, seq, change.disposition, change.base or seq == table.first_seq,
-                n.get("rows", 0), n.get("appeared", 0), n.get("changed", 0), n.get("disappeared", 0),
-                n.get("unchanged", 0), n.get("appended", 0),
-            ))  # fmt: skip
-        held = table.files
-        for f in held:
-            row = (log.source, table.name, f.first, f.last, f.path, f.rows, f.size_bytes, f.sha256)
-            if files.pop(f.path, None) != row:
-                rows["files"].append(row)
-        rows["columns"] += [
-            (
-                log.source,
-                table.name,
-                c.name,
-                c.type if isinstance(c.type, str) else str(c.type),
-                c.source_name,
-            )
-            for c in table.columns
-        ]
-        last, keys = table.last, list(table.eras[-1].key)
-        connection.execute(
-            "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                log.source, table.name, last.disposition, keys, last.counts.get("rows", 0), len(table.changes),
-                table.first_seq, table.last_seq, len(held), sum(f.size_bytes for f in held),
-                [c.name for c in table.columns],
-            ],
-        )  # fmt: skip
-    gone = [*files, *(row[4] for row in rows["files"])] if known else []
-    if gone:
-        connection.execute(
-            "DELETE FROM files WHERE source = ? AND path IN (SELECT unnest(?))", [log.source, gone]
-        )
-    for name, types in _INSERTS.items():
-        _insert(connection, name, types.split(), rows[name])
-
-
-def _known_files(connection: duckdb.DuckDBPyConnection, log: Log) -> dict[str, tuple[Any, ...]]:
-    rows = connection.execute("SELECT * FROM files WHERE source = ?", [log.source]).fetchall()
-    return {row[4]: row for row in rows}
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, table: str, types: list[str], rows: list[tuple[Any, ...]]
-) -> None:
-    """Many rows at once, as lists of columns: no Arrow needed, and fast."""
-    if not rows:
-        return
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    items = [f"unnest(${i}::{kind}[])" for i, kind in enumerate(types, 1)]
-    for at in _INSTANTS.get(table, ()):
-        items[at] = f"make_timestamptz({items[at]})"
-    connection.execute(f"INSERT INTO {table} SELECT {', '.join(items)}", columns)

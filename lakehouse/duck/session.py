@@ -39,8 +39,16 @@ class Session:
         self._lake = lake
 
     @classmethod
-    def over(cls, lake: "Lake", *, as_of: datetime | str | int | None = None) -> "Session":
-        """A session over a lake as it is now, turned to a moment if one is given."""
+    def over(
+        cls, lake: "Lake", *, as_of: datetime | str | int | None = None, scratch: Path | None = None
+    ) -> "Session":
+        """A session over a lake as it is now, turned to a moment if one is given.
+
+        Args:
+            lake: The lake.
+            as_of: The moment.
+            scratch: A folder that it may write to as well: what does not fit into memory, for one.
+        """
         connection = connect(lake)
         path = catalog_path(lake)
         broken = {}
@@ -53,7 +61,10 @@ class Session:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
             check_as_of(connection, lake.store, moment)
-        connection.execute("SET allowed_directories = ?", [[allowed]])
+        folders = [allowed] if scratch is None else [allowed, f"{scratch}/"]
+        if scratch is not None:
+            connection.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        connection.execute("SET allowed_directories = ?", [folders])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return cls(connection, broken, lake)
@@ -101,7 +112,7 @@ def _build(
     logs, broken = catalog.read_logs(lake)
     connection.execute("ATTACH ':memory:' AS lakehouse; USE lakehouse")
     said = current.said_by(lake, current.ends_of(logs))
-    return broken | catalog.build(connection, lake, logs, said)
+    return broken | catalog.build(connection, lake, logs, said, unread=broken)
 
 
 def catalog_path(lake: "Lake | str") -> Path | None:

@@ -37,6 +37,11 @@ def plain(error: duckdb.Error) -> str:
     return _KIND.sub("", str(error).strip())
 
 
+def told(error: duckdb.Error) -> str:
+    """What DuckDB says on one line, without the place in the SQL."""
+    return " ".join(_WHERE.sub("", plain(error)).split())
+
+
 def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     """The error for a file that a log names and DuckDB cannot read."""
     text = _WHERE.sub("", plain(error))

@@ -22,6 +22,7 @@ SYSTEM = (  # columns of a version, beside those of the data
     ("_lake_changed", "VARCHAR[]"),  # the columns that differ from the version before
     ("_lake_absent", "BIGINT"),  # of a row that reappeared: the load at which it had disappeared
 )
+HISTORY = ("valid_from", "valid_to", "from_load", "to_load", "change", "changed_columns")  # of its view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +174,22 @@ def _differing(shape: Shape, one: str, two: str) -> str:
     return f"list_where([{names}], [{differs}])"
 
 
+def known_at(view: str, columns: Sequence[Column], position: str) -> str:
+    """A SELECT of a history view's rows as they were known at a position: what ended later had not ended.
+
+    Args:
+        view: The view, as `history` makes it.
+        columns: The columns of the table.
+        position: SQL expression of the newest load that counts.
+    """
+    _, till, first, last, *_ = (f"_lake_h.{name}" for name in outside(HISTORY, columns))
+    then = ", ".join(
+        f"CASE WHEN {last} <= {position} THEN {end} END AS {end.removeprefix('_lake_h.')}"
+        for end in (till, last)
+    )
+    return f"SELECT _lake_h.* REPLACE ({then}) FROM {view} AS _lake_h WHERE {first} <= {position}"
+
+
 def history(found: str, shape: Shape) -> str:
     """The body of a history view: every version, and every disappearance with the last values.
 
@@ -180,8 +197,7 @@ def history(found: str, shape: Shape) -> str:
         found: A SELECT of versions.
         shape: Of the table.
     """
-    system = ("valid_from", "valid_to", "from_load", "to_load", "change", "changed_columns")
-    names = outside(system, shape.columns)
+    names = outside(HISTORY, shape.columns)
     data = "".join(f", c{at} AS {quote(c.name)}" for at, c in enumerate(shape.columns))
     kept = ", ".join(f"v.c{at}" for at in range(len(shape.columns)))
     keys = ", ".join(shape.keys)

@@ -1,6 +1,6 @@
 """The views and macros of one table: now, as of a moment, its row history, and what changed between two moments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from lakehouse.duck.asof import TURNED, Moment
 from lakehouse.duck.compacted import MOST_STEPS, Compacted, compacted, newest, shape
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.sql import SEQ, scan, state_at
-from lakehouse.duck.versions import Shape, diff, history, inside, versions
+from lakehouse.duck.versions import HISTORY, Shape, diff, history, inside, known_at, versions
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -35,6 +35,7 @@ def statements(
     *,
     locate: Callable[[str], str],
     tags: Mapping[str, Tag] = MappingProxyType({}),
+    taken: Collection[str] = (),
 ) -> list[str]:
     """The views and macros of one table.
 
@@ -44,6 +45,7 @@ def statements(
         compacted: The same with its compaction, if it has one.
         locate: From the key of a part to what DuckDB opens.
         tags: All tags, by name.
+        taken: Names of other views in its schema, beside those of the log's tables.
     """
     positions = {name: tag.positions.get(log.source, 0) for name, tag in tags.items()}
     about = _Readable(log, table, compacted, locate, positions)
@@ -54,10 +56,17 @@ def statements(
         f"CREATE MACRO {about.named('_diff')}(t1, t2) AS TABLE {about.diff('t1', 't2')}",
     ]
     history = about.history()
-    others = {other.lower() for other in log.tables}  # a table that is called so keeps its name
-    if history and f"{table.name}_history".lower() not in others:
-        made.append(f"CREATE VIEW {about.named('_history')} AS {history}")
+    if history and has_free_history(log, table.name, taken):
+        made += [
+            f"CREATE VIEW {about.named('_history')} AS {history}",
+            f"CREATE MACRO {about.named('_history_at')}(t) AS TABLE {about.history_at('t')}",
+        ]
     return made
+
+
+def has_free_history(log: Log, table: str, taken: Collection[str] = ()) -> bool:
+    """Whether the name of a table's history is free: a table or model that is called so keeps its name."""
+    return f"{table}_history".lower() not in {name.lower() for name in (*log.tables, *taken)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,14 @@ class _Readable:
     def state(self, moment: str, columns: Sequence[Column]) -> str:
         """A SELECT of the table's rows at a moment."""
         when = Moment(moment, self.log.source, self.log.head, self.tags, self.expired)
-        sql = self._state(when, columns)
+        return self._guarded(self._state(when, columns), max(len(columns), 1), when)
+
+    def _guarded(self, sql: str, columns: int, when: Moment) -> str:
+        """A SELECT of so many columns that refuses a moment that is expired."""
         if not self.log.expired:
             return sql
         # A filter over no rows would refuse nothing.
-        nulls = ", ".join(["NULL"] * max(len(columns), 1))
+        nulls = ", ".join(["NULL"] * columns)
         refused = (
             f"SELECT {nulls} FROM (SELECT {when.guard} AS _lake_lost) AS _lake_g WHERE _lake_g._lake_lost"
         )
@@ -112,6 +124,13 @@ class _Readable:
         if form.key and not form.grouped:
             columns = (Column(name=SEQ, type="int64"), *columns)
         return diff(self.state(one, columns), self.state(two, columns), form)
+
+    def history_at(self, moment: str) -> str:
+        """A SELECT of the versions that were known at a moment; of a table that has a history."""
+        when = Moment(moment, self.log.source, self.log.head, self.tags, self.expired, passed_on=True)
+        columns = self.table.columns
+        known = known_at(self.named("_history"), columns, when.position)
+        return self._guarded(known, len(columns) + len(HISTORY), when)
 
     def history(self) -> str | None:
         """A SELECT of all versions of all rows; None where rows have no key, or had several."""

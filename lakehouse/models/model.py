@@ -4,34 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lakehouse.core.definition import KINDS, Reference
+
+__all__ = ["KINDS", "SOURCE", "Model", "Reference", "Test"]
+
 SOURCE = "models"  # the source that models are loads of, and their schema in SQL
-KINDS = ("view", "table", "incremental")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """A table that a SELECT reads, and where its name stands in it.
-
-    Attributes:
-        source: Name of the source; `models` for another model, `lakehouse` for a table about the lake.
-        table: Name of the table, as the lake has it.
-        form: What is read of it: `""` itself, `at` (`_at(…)`), `history`, `diff` (`_diff(…)`).
-        start: Where its name begins in the SQL, in characters.
-        end: Where its name ends: alias and arguments are not part of it.
-        alias: Whether it is given another name there.
-    """
-
-    source: str
-    table: str
-    form: str = ""
-    start: int = 0
-    end: int = 0
-    alias: bool = False
-
-    @property
-    def name(self) -> str:
-        """`source.table`."""
-        return f"{self.source}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Absolute times mean nothing across machines; each line gives ours, the peer's, and ours divided by
 the peer's (below 1 is faster or smaller). Rounds alternate between the two, and medians are shown.
 
-    python tests/bench/run.py [import|bulk|commit|start|scale|travel …] [--short]
+    python tests/bench/run.py [import|bulk|commit|start|scale|travel|models …] [--short]
 """
 
 import argparse
@@ -169,9 +169,16 @@ def bench_time_travel(folder: Path, *, short: bool) -> None:
     bench_travel(folder, short=short)
 
 
+def bench_build(folder: Path, *, short: bool) -> None:
+    """Building 300 models, against dbt and SQLMesh."""
+    from models import bench_models
+
+    bench_models(folder, short=short, report=_report)
+
+
 PARTS = {
     "import": bench_import, "bulk": bench_bulk, "commit": bench_commit, "start": bench_start,
-    "travel": bench_time_travel, "scale": bench_scale,
+    "travel": bench_time_travel, "models": bench_build, "scale": bench_scale,
 }  # fmt: skip
 
 

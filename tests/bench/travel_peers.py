@@ -8,14 +8,9 @@ Each is compacted by its own means once it is built. How a moment is asked for:
 - `session`: the table is opened once at that version, then asked again and again.
 """
 
-import contextlib
 import importlib.util
 import json
-import os
-import shlex
-import shutil
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +21,7 @@ from typing import Any, Protocol
 import duckdb
 import polars as pl
 import pyarrow as pa
+from environments import Environment
 from travel_changes import GONE, Changes, replay
 
 NOW, AT, SESSION = "now", "at", "session"
@@ -283,29 +279,15 @@ class DuckLake:
     name = "DuckLake"
 
     def __init__(self) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.environment = cache / "lakehouse-bench" / DUCKLAKE[1].replace("==", "-")
+        self.environment = Environment(DUCKLAKE[1].replace("==", "-"), DUCKLAKE)
         self.process: subprocess.Popen | None = None
 
     def missing(self) -> str | None:
-        if self._python().exists():
-            return None
-        install = shlex.join(["uv", "pip", "install", "--python", str(self._python()), *DUCKLAKE])
-        return f"uv venv {shlex.quote(str(self.environment))} && {install}"
+        return self.environment.missing()
 
     def install(self) -> None:
         """Make its environment, if there is none and uv can."""
-        if not self.missing() or not shutil.which("uv"):
-            return
-        made = self.environment.with_name(f".{self.environment.name}.{os.getpid()}")
-        with contextlib.suppress(subprocess.CalledProcessError):
-            subprocess.run(
-                ["uv", "venv", "--quiet", "--relocatable", "--python", sys.executable, str(made)], check=True
-            )
-            python = str(made / "bin" / "python")
-            subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, *DUCKLAKE], check=True)
-            made.rename(self.environment)  # there whole, or not at all
-        shutil.rmtree(made, ignore_errors=True)
+        self.environment.install()
 
     def build(self, changes: Changes, folder: Path, *, budget: float) -> str:
         folder.mkdir()
@@ -314,7 +296,7 @@ class DuckLake:
         changes.save(given)
         worker = Path(__file__).with_name("ducklake_worker.py")
         self.process = subprocess.Popen(
-            [str(self._python()), str(worker), str(folder)],
+            [str(self.environment.program()), str(worker), str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         done = self.tell("build", changes=str(given), budget=budget)
@@ -347,9 +329,6 @@ class DuckLake:
         if "error" in answer:
             raise RuntimeError(f"DuckLake, {do}: {answer['error']}")
         return answer
-
-    def _python(self) -> Path:
-        return self.environment / "bin" / "python"
 
 
 class _Told:

@@ -82,14 +82,15 @@ class SparkSessions:
         return self._session
 
     def _start(self) -> Any:
+        from pyspark import SparkContext
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PySpark's about the versions of pandas, which is not used
-            active = SparkSession.getActiveSession()
-            if active is not None:  # somebody's own Spark, such as in a notebook
-                session = active.newSession()
+            # Not getActiveSession, which knows that of its own thread alone.
+            if SparkContext._active_spark_context is not None:  # noqa: SLF001  somebody's own, as in a notebook
+                session = SparkSession.builder.getOrCreate().newSession()
             else:
                 log = self._folder / "spark.log"
                 try:

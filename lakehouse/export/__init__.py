@@ -1,0 +1,1 @@
+"""Tables of the lake for other engines: Delta Lake and Iceberg metadata over the lake's own Parquet files."""

@@ -1,0 +1,303 @@
+"""The workspace of a build: a DuckDB database in memory that looks like the lake, at one position in each log.
+
+It has the lake's schemas under their own names, so that the SQL of a model runs as it was written. What a
+model yields is a candidate there; nothing of it is in the lake until the build publishes.
+"""
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from lakehouse import tags
+from lakehouse.duck.names import AS_OF, quote
+from lakehouse.duck.session import Session
+from lakehouse.errors import ModelError, NotFoundError, QueryError, SchemaError
+from lakehouse.models.model import SOURCE, Model, Reference
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lakehouse.lake import Lake
+
+DATABASE = "build"
+ABOUT = "lakehouse"  # the schema of the tables about the lake
+_LINE = re.compile(r"\n\s*LINE (\d+): .*", re.DOTALL)
+
+
+class Workspace:
+    """The lake as a build sees it, with the candidates for what its models are to be.
+
+    Attributes:
+        positions: The position in each log that everything is read at, by source.
+        scratch: A folder for what does not fit into memory.
+    """
+
+    def __init__(
+        self,
+        lake: "Lake",
+        models: Mapping[str, Model],
+        *,
+        as_of: datetime | str | int | None = None,
+        scratch: Path,
+    ) -> None:
+        """Open one.
+
+        Args:
+            lake: The lake.
+            models: The models as they are to be, by name; those that are only read, too.
+            as_of: Turn it to this moment; now by default.
+            scratch: A folder that is there, and nobody else's.
+        """
+        self.scratch = scratch
+        self._models = models
+        self._lock = threading.RLock()
+        self._provided: set[str] = set()
+        self._candidates: set[str] = set()
+        self._session = Session.over(lake, as_of=as_of, scratch=scratch)
+        self._moment = as_of.isoformat() if isinstance(as_of, datetime) else as_of
+        self._connection = self._session.connection
+        ends = "SELECT source, max(seq) FROM lakehouse.main.loads GROUP BY source"
+        heads = {str(source): int(seq) for source, seq in self._connection.execute(ends).fetchall()}
+        meant = heads if as_of is None else tags.resolve(lake, as_of)
+        # A log may have gone on since the catalog was made; as-of an instant, later loads come last.
+        self.positions = {source: min(meant.get(source, 0), head) for source, head in heads.items()}
+        self._connection.execute(f"ATTACH ':memory:' AS {DATABASE}")
+        for schema in sorted({SOURCE, *heads}):
+            self._connection.execute(f"CREATE SCHEMA {DATABASE}.{quote(schema)}")
+        self._enter(self._connection)
+
+    def _enter(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"USE {DATABASE}.{quote(SOURCE)}")
+        if self._moment is not None:
+            connection.execute(f"SET VARIABLE {AS_OF} = ?", [str(self._moment)])
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection to the workspace for one thread; to be closed."""
+        with self._lock:
+            cursor = self._connection.cursor()
+        self._enter(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """Let go of all that is in it."""
+        self._connection.close()
+
+    # What models read.
+
+    def provide(self, references: Sequence[Reference]) -> None:
+        """Have everything there that a model reads, under its own name."""
+        with self._lock:
+            for reference in references:
+                if reference.source == ABOUT:
+                    continue
+                if reference.source == SOURCE and reference.table in self._models:
+                    self.provide_model(reference.table)
+                else:
+                    self._provide_table(reference.source, reference.table)
+                if reference.form:
+                    self._provide_form(reference)
+
+    def provide_model(self, name: str) -> None:
+        """Have a model there under its name: a view as it is to be, a table as it was unless it is a candidate."""
+        model = self._models[name]
+        if model.kind != "view":
+            self._provide_table(SOURCE, name)
+        elif f"{SOURCE}.{name}" not in self._provided:
+            self.provide(model.references)
+            self._make(f"{SOURCE}.{name}", f"CREATE VIEW {relation(name)} AS {model.sql}")
+
+    def _provide_table(self, source: str, table: str) -> None:
+        name = f"{quote(source)}.{quote(table)}"
+        made = f"CREATE VIEW {DATABASE}.{name} AS SELECT * FROM lakehouse.{name}"
+        self._make(f"{source}.{table}", made)
+
+    def _provide_form(self, reference: Reference) -> None:
+        name = f"{quote(reference.source)}.{quote(f'{reference.table}_{reference.form}')}"
+        made, there = f"{DATABASE}.{name}", f"lakehouse.{name}"
+        given = "t1, t2" if reference.form == "diff" else "t"
+        if reference.form == "history":
+            statement = f"CREATE VIEW {made} AS {self._turned(reference, there)}"
+        else:
+            statement = f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})"
+        self._make(f"{reference.name}_{reference.form}", statement)
+
+    def _turned(self, reference: Reference, there: str) -> str:
+        """A row history as it was at the position: what came later is not known."""
+        if self._moment is None:
+            return f"SELECT * FROM {there}"
+        seq = self.positions.get(reference.source, 0)
+        later = f"to_load > {seq}"
+        return (
+            f"SELECT * REPLACE (CASE WHEN {later} THEN NULL ELSE valid_to END AS valid_to, "
+            f"CASE WHEN {later} THEN NULL ELSE to_load END AS to_load) FROM {there} WHERE from_load <= {seq}"
+        )
+
+    def _make(self, name: str, statement: str) -> None:
+        with self._lock:
+            if name not in self._provided:
+                self._connection.execute(statement)
+                self._provided.add(name)
+
+    # What models yield.
+
+    def candidate(self, name: str, make: Callable[[str], object]) -> None:
+        """The candidate of a table, in the place of what the lake has under its name.
+
+        Args:
+            name: Name of the model.
+            make: Makes a table or view of the name that it is given.
+        """
+        with self._lock:
+            self._provided.add(f"{SOURCE}.{name}")
+            self._candidates.add(name)
+        make(relation(name))
+
+    def is_candidate(self, reference: Reference) -> bool:
+        """Whether a table is of this build, and not what the lake has."""
+        return reference.source == SOURCE and reference.table in self._candidates
+
+    def compute_over(
+        self, cursor: duckdb.DuckDBPyConnection, model: Model, driver: Reference, rows: str, *, to: str
+    ) -> None:
+        """Run a model as if a table that it reads had other rows.
+
+        Args:
+            cursor: A connection to the workspace, which has what the model reads.
+            model: The model.
+            driver: The table.
+            rows: A SELECT of its rows.
+            to: Name of the table to make.
+        """
+        database = quote(f"{DATABASE}_{model.name}")
+        cursor.execute(f"ATTACH ':memory:' AS {database}")
+        try:
+            made: set[str] = set()
+            cursor.execute(f"CREATE SCHEMA {database}.{quote(SOURCE)}")
+            self._mirror(cursor, database, model, {driver.name: rows}, made)
+            cursor.execute(f"USE {database}.{quote(SOURCE)}")
+            cursor.execute(f"CREATE TABLE {to} AS {model.sql}")
+        finally:
+            self._enter(cursor)
+            cursor.execute(f"DETACH {database}")
+
+    def _mirror(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        database: str,
+        model: Model,
+        given: Mapping[str, str],
+        made: set[str],
+    ) -> None:
+        """Have in another database what a model reads: what is given for it, or what is here."""
+        for reference in model.references:
+            name = f"{quote(reference.source)}.{quote(reference.read)}"
+            if reference.source == ABOUT or name in made:
+                continue
+            made.add(name)
+            plain = reference.source == SOURCE and not reference.form
+            read = self._models.get(reference.table) if plain else None
+            sql = given.get(reference.name, f"SELECT * FROM {DATABASE}.{name}")
+            if read is not None and read.kind == "view":
+                self._mirror(cursor, database, read, given, made)
+                sql = read.sql
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{quote(reference.source)}")
+            cursor.execute(f"USE {database}.{quote(SOURCE)}")
+            if reference.form in {"at", "diff"}:
+                given_to = "t1, t2" if reference.form == "diff" else "t"
+                cursor.execute(f"CREATE MACRO {database}.{name}({given_to}) AS TABLE {sql}({given_to})")
+            else:
+                cursor.execute(f"CREATE VIEW {database}.{name} AS {sql}")
+
+    def differs(self, cursor: duckdb.DuckDBPyConnection, name: str) -> bool:
+        """Whether a candidate has other rows or columns than what the lake has under its name."""
+        there = f"lakehouse.{quote(SOURCE)}.{quote(name)}"
+        try:
+            before = cursor.execute(f"DESCRIBE SELECT * FROM {there}").fetchall()
+        except duckdb.CatalogException:
+            return True
+        if sorted(str(row[0]) for row in before) != sorted(
+            column for column, _ in self.columns(cursor, Reference(source=SOURCE, table=name))
+        ):
+            return True
+        columns = ", ".join(quote(str(row[0])) for row in before)
+        new, old = f"SELECT {columns} FROM {relation(name)}", f"SELECT {columns} FROM {there}"
+        sql = f"SELECT EXISTS ({new} EXCEPT ALL {old}) OR EXISTS ({old} EXCEPT ALL {new})"
+        return bool(cursor.execute(sql).fetchall()[0][0])
+
+    @contextlib.contextmanager
+    def explained(self, model: Model) -> Iterator[None]:
+        """What DuckDB says of a model inside the block, as an error that names the model's file and line."""
+        try:
+            with self._session.explained():
+                yield
+        except (QueryError, NotFoundError) as error:
+            raise _of_model(model, error) from error
+
+    def columns(self, cursor: duckdb.DuckDBPyConnection, reference: Reference) -> tuple[tuple[str, str], ...]:
+        """Names and DuckDB types of the columns of a table that is there, in order."""
+        table = f"{DATABASE}.{quote(reference.source)}.{quote(reference.table)}"
+        found = cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
+        return tuple((str(row[0]), str(row[1])) for row in found)
+
+    def check(self, cursor: duckdb.DuckDBPyConnection, model: Model) -> None:
+        """Refuse a candidate with columns of types that a lake does not keep.
+
+        Raises:
+            ModelError: It has one.
+        """
+        from lakehouse.parquet.arrow import normalize
+
+        try:
+            normalize(self.rows(cursor, f"SELECT * FROM {relation(model.name)} LIMIT 0"))
+        except SchemaError as error:
+            raise ModelError(f"{model.path}: {error.message}", hint=error.hint) from error
+
+    def rows(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> "pa.Table":
+        """A result as a lake keeps it: whole numbers of 128 bits as 64 where all fit, JSON as JSON."""
+        import pyarrow as pa
+
+        from lakehouse.parquet.infer import json_array
+
+        types = {str(row[0]): str(row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()}
+        wide = [name for name, kind in types.items() if kind in {"HUGEINT", "UHUGEINT"}]
+        casts = [
+            f"CAST({quote(name)} AS BIGINT) AS {quote(name)}"
+            for name in wide
+            if cursor.execute(
+                f"SELECT coalesce(bool_and(TRY_CAST({quote(name)} AS BIGINT) IS NOT NULL), true) "
+                f"FROM ({sql}) WHERE {quote(name)} IS NOT NULL"
+            ).fetchall()[0][0]
+        ]
+        casts += [f"CAST({quote(n)} AS VARCHAR) AS {quote(n)}" for n, kind in types.items() if kind == "BIT"]
+        chosen = f"SELECT * REPLACE ({', '.join(casts)}) FROM ({sql})" if casts else sql
+        table = cursor.sql(chosen).to_arrow_table()
+        for at, kind in enumerate(types.values()):
+            if kind == "JSON":
+                texts = [_parsed(text) for text in table.column(at).to_pylist()]
+                table = table.set_column(at, table.schema.names[at], pa.chunked_array([json_array(texts)]))
+        return table
+
+
+def relation(name: str) -> str:
+    """A model's candidate, as SQL names it."""
+    return f"{DATABASE}.{quote(SOURCE)}.{quote(name)}"
+
+
+def _parsed(text: str | None) -> Any:
+    import json
+
+    return None if text is None else json.loads(text)
+
+
+def _of_model(model: Model, error: QueryError | NotFoundError) -> ModelError:
+    """An error of DuckDB as one of a model: its file, and the line there."""
+    found = _LINE.search(error.message)
+    line = model.line + int(found[1]) - 1 if found else model.line
+    said = _LINE.sub("", error.message).strip()
+    return ModelError(f"{model.path}:{line}: {said}", hint=error.hint)
