@@ -1,7 +1,8 @@
 """Aggregates and window functions of DuckDB, written for Spark.
 
-Sums and means of floats depend on the order of the rows in their last digits, in either engine. What depends
-on it as a whole (`first`, `list` without ORDER BY, `row_number() OVER ()`) is refused.
+Sums and means of floats depend on the order of the rows in their last digits, in either engine; the last digit of
+a mean of decimals depends on how DuckDB plans it. What depends on the order as a whole (`first`, `list` without
+ORDER BY, `row_number() OVER ()`) is refused.
 """
 
 from collections.abc import Callable
@@ -72,7 +73,8 @@ def _avg(values: "Values", node: exp.Func, over: Over) -> str:
         return over.call("avg", f"CAST({text} AS DOUBLE)")
     places = 0 if kind(found) in WHOLE | {"null"} else shape(found)[1]
     total = over.call("sum", f"CAST({text} AS DECIMAL(38,{places}))")
-    return f"(CAST({total} AS DOUBLE) / nullif({over.call('count', text)}, 0))"
+    digits = f"CAST({total} AS DECIMAL(38,{places})) * 1{'0' * places}BD" if places else total
+    return f"(CAST({digits} AS DOUBLE) / nullif({over.call('count', text)} * 1e{places}D, 0))"
 
 
 def _number(values: "Values", this: exp.Expr, found: "DuckDBPyType", also: tuple[str, ...] = ()) -> str:

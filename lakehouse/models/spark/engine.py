@@ -10,8 +10,9 @@ from lakehouse.errors import QueryError, UserError
 from lakehouse.models.model import SOURCE
 from lakehouse.models.spark import inputs
 from lakehouse.models.spark.kinds import spark_name, spark_type
+from lakehouse.models.spark.resolve import Tables
 from lakehouse.models.spark.session import SparkSessions
-from lakehouse.models.spark.translate import Tables, translated
+from lakehouse.models.spark.translate import translated
 from lakehouse.models.spark.trouble import HINT, Refusal, refused
 from lakehouse.models.spark.twin import Columns, Twin
 

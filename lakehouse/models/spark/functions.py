@@ -1,6 +1,5 @@
-"""Functions of DuckDB over numbers, text, lists and structs, written for Spark."""
+"""Functions of DuckDB over numbers, lists and structs, written for Spark."""
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,8 @@ from lakehouse.models.spark.kinds import (
     spark_text,
     spark_type,
 )
-from lakehouse.models.spark.patterns import java_pattern, java_replacement, like
 from lakehouse.models.spark.trouble import Refusal
-from lakehouse.models.spark.values import name_of, shown, take
+from lakehouse.models.spark.values import shown, take
 
 if TYPE_CHECKING:
     from lakehouse.models.spark.values import Values
@@ -133,124 +131,6 @@ def _real(template: str, parameters: int = 1) -> Rule:
     return rule
 
 
-# Text.
-
-
-def _trim(values: "Values", node: exp.Trim) -> str:
-    this, chars, position = take(node, "this", "expression", "position")
-    side = str(position or "BOTH").upper()
-    what = f"{spark_text(constant(chars))} " if chars is not None else ""
-    return f"trim({side} {what}FROM {values.of_kind(this, *_TEXT)})"
-
-
-def _length(values: "Values", node: exp.Func) -> str:
-    (this,) = arguments(node, 1)
-    text = values.of_kind(this, "varchar", "list")
-    return f"CAST({'size' if kind(values.type(this)) == 'list' else 'char_length'}({text}) AS BIGINT)"
-
-
-def _substring(values: "Values", node: exp.Substring) -> str:
-    this, start, length = take(node, "this", "start", "length")
-    items = [values.of_kind(this, *_TEXT), str(count(start, least=1))]
-    return f"substr({', '.join(items + ([str(count(length))] if length is not None else []))})"
-
-
-def _side(word: str) -> Rule:
-    def rule(values: "Values", node: exp.Func) -> str:
-        this, length = take(node, "this", "expression")
-        return f"{word}({values.of_kind(this, *_TEXT)}, {count(length)})"
-
-    return rule
-
-
-def _replace(values: "Values", node: exp.Replace) -> str:
-    this, old, new = take(node, "this", "expression", "replacement")
-    return (
-        f"replace({values.of_kind(this, *_TEXT)}, {spark_text(constant(old))}, {values.of_kind(new, *_TEXT)})"
-    )
-
-
-def _split(values: "Values", node: exp.Split) -> str:
-    this, by = take(node, "this", "expression")
-    return f"split({values.of_kind(this, *_TEXT)}, {spark_text(re.escape(constant(by)))})"
-
-
-def _split_part(values: "Values", node: exp.SplitPart) -> str:
-    this, by, part = take(node, "this", "delimiter", "part_index")
-    return f"split_part({values.of_kind(this, *_TEXT)}, {spark_text(constant(by))}, {count(part, least=1)})"
-
-
-def _position(values: "Values", node: exp.StrPosition) -> str:
-    this, part = take(node, "this", "substr")
-    return f"CAST(instr({values.of_kind(this, *_TEXT)}, {spark_text(constant(part))}) AS BIGINT)"
-
-
-def _pad(values: "Values", node: exp.Pad) -> str:
-    this, length, fill, left = take(node, "this", "expression", "fill_pattern", "is_left")
-    word = "lpad" if left else "rpad"
-    return f"{word}({values.of_kind(this, *_TEXT)}, {count(length)}, {spark_text(constant(fill))})"
-
-
-def _concat(values: "Values", node: exp.Concat) -> str:
-    text = values.twin.type_of("''")
-    items = [f"coalesce({values.to(item, text)}, '')" for item in take(node, "expressions")[0]]
-    if kind(values.type(node)) != "varchar":
-        raise Refusal(shown(node), node)
-    return f"concat({', '.join(items)})"
-
-
-def _concat_ws(values: "Values", node: exp.ConcatWs) -> str:
-    (by, *items) = take(node, "expressions")[0]
-    text = values.twin.type_of("''")
-    return f"concat_ws({spark_text(constant(by, empty=True))}, {', '.join(values.to(item, text) for item in items)})"
-
-
-def _like(values: "Values", node: exp.Expr, escape: str = "") -> str:
-    this, pattern, negate = take(node, "this", "expression", "negate")
-    meant, mark = like(constant(pattern, empty=True), escape)
-    word = "ILIKE" if isinstance(node, exp.ILike) else "LIKE"
-    text = values.of_kind(this, *_TEXT)
-    return f"({text} {'NOT ' if negate else ''}{word} {spark_text(meant)} ESCAPE {spark_text(mark)})"
-
-
-def _escape(values: "Values", node: exp.Escape) -> str:
-    inner, escape = take(node, "this", "expression")
-    if not isinstance(inner, (exp.Like, exp.ILike)):
-        raise Refusal(shown(node), node)
-    return _like(values, inner, constant(escape))
-
-
-# Regular expressions.
-
-
-def _matches(whole: str) -> Rule:
-    def rule(values: "Values", node: exp.Func) -> str:
-        this, pattern, flag = take(node, "this", "expression", "flag")
-        meant = java_pattern(constant(pattern, empty=True), constant(flag) if flag is not None else "")
-        return f"({values.of_kind(this, *_TEXT)} RLIKE {spark_text(whole.format(meant))})"
-
-    return rule
-
-
-def _extract(values: "Values", node: exp.RegexpExtract) -> str:
-    this, pattern, group, _ = take(node, "this", "expression", "group", "null_if_pos_overflow")
-    meant = java_pattern(constant(pattern, empty=True))
-    return f"regexp_extract({values.of_kind(this, *_TEXT)}, {spark_text(meant)}, {count(group) if group is not None else 0})"
-
-
-def _exchanged(values: "Values", node: exp.RegexpReplace) -> str:
-    this, pattern, new, flags, _ = take(
-        node, "this", "expression", "replacement", "modifiers", "single_replace"
-    )
-    given = constant(flags) if flags is not None else ""
-    meant = java_pattern(constant(pattern, empty=True), given.replace("g", ""))
-    text, by = values.of_kind(this, *_TEXT), constant(new, empty=True)
-    if "g" in given:
-        return f"regexp_replace({text}, {spark_text(meant)}, {spark_text(java_replacement(by))})"
-    first = rf"\A((?s:.*?))(?:{meant})"  # Spark knows no "the first only": all before it is put back
-    return f"regexp_replace({text}, {spark_text(first)}, {spark_text('$1' + java_replacement(by, shift=1))})"
-
-
 # Lists and structs.
 
 
@@ -324,15 +204,6 @@ def _list_text(values: "Values", node: exp.ArrayToString) -> str:
     return f"array_join({values.text(this)}, {spark_text(constant(by, empty=True))})"
 
 
-def _md5(values: "Values", node: exp.MD5) -> str:
-    return f"md5(CAST({values.of_kind(take(node, 'this')[0], *_TEXT)} AS BINARY))"
-
-
-def _sha256(values: "Values", node: exp.SHA2) -> str:
-    this, length = take(node, "this", "length")
-    return f"sha2(CAST({values.of_kind(this, *_TEXT)} AS BINARY), {count(length)})"
-
-
 def _explode(values: "Values", node: exp.Explode) -> str:
     (this,) = take(node, "this")
     if not isinstance(node.parent, exp.Alias) or kind(values.type(this)) != "list":
@@ -369,35 +240,7 @@ RULES: dict[str, Rule] = {
     "IsNan": plain("({0} = CAST('NaN' AS DOUBLE))", tuple(REAL)),
     "IsInf": plain("(abs({0}) = CAST('Infinity' AS DOUBLE))", tuple(REAL)),
     "isfinite": plain("(abs({0}) < CAST('Infinity' AS DOUBLE))", tuple(REAL)),
-    "Lower": plain("lower({0})", _TEXT),
-    "Upper": plain("upper({0})", _TEXT),
-    "Length": _length,
-    "ArraySize": _length,
-    "Trim": _trim,
-    "Substring": _substring,
-    "Left": _side("left"),
-    "Right": _side("right"),
-    "Replace": _replace,
-    "Split": _split,
-    "SplitPart": _split_part,
-    "StartsWith": plain("startswith({0}, {1})", _TEXT, _TEXT),
-    "EndsWith": plain("endswith({0}, {1})", _TEXT, _TEXT),
-    "prefix": plain("startswith({0}, {1})", _TEXT, _TEXT),
-    "suffix": plain("endswith({0}, {1})", _TEXT, _TEXT),
     "Contains": _contains,
-    "StrPosition": _position,
-    "Pad": _pad,
-    "Concat": _concat,
-    "ConcatWs": _concat_ws,
-    "MD5": _md5,
-    "SHA2": _sha256,
-    "Like": _like,
-    "ILike": _like,
-    "Escape": _escape,
-    "RegexpLike": _matches("{}"),
-    "RegexpFullMatch": _matches(r"\A(?:{})\z"),
-    "RegexpExtract": _extract,
-    "RegexpReplace": _exchanged,
     "Array": _array,
     "Struct": _struct,
     "Bracket": _bracket,
@@ -407,4 +250,3 @@ RULES: dict[str, Rule] = {
     "ArrayToString": _list_text,
     "Explode": _explode,
 }
-__all__ = ["RULES", "arguments", "constant", "count", "name_of", "plain"]

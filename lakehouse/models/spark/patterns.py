@@ -24,6 +24,8 @@ def java_pattern(pattern: str, flags: str = "") -> str:
     """
     if set(flags) - set("ics"):
         raise Refusal(f"the flags {flags!r} of a regular expression")
+    if "i" in flags and not pattern.isascii():
+        raise Refusal(f"{pattern!r} as a regular expression in any case: letters beyond ASCII")
     out, at = [], 0
     while at < len(pattern):
         piece, at = _piece(pattern, at)

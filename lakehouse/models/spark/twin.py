@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, "DuckDBPyType"]  # by name, in order
 
-_PLACES = frozenset({"alias", "query_location", "query_location_length"})
+_PLACES = frozenset({"alias", "is_operator", "query_location", "query_location_length"})
 _SAME = {"position": "instr", "strpos": "instr"}  # beside those that DuckDB itself calls aliases
 
 
@@ -30,6 +30,7 @@ class Twin:
         self._connection.execute("CREATE SCHEMA models; USE memory.models")
         self._types: dict[str, DuckDBPyType] = {}
         self._same: dict[str, str] = {}
+        self._letters: dict[str, tuple[str, str]] = {}
 
     def close(self) -> None:
         """Let it go."""
@@ -67,6 +68,17 @@ class Twin:
         """The value of an expression without columns that is text. Raises duckdb.Error."""
         found: str | None = self._connection.execute(f"SELECT {expression}").fetchall()[0][0]
         return found
+
+    def letters(self, function: str) -> tuple[str, str]:
+        """All characters that `lower` or `upper` changes, and what each of them becomes."""
+        if function not in self._letters:
+            made = f"{function}(chr(n::INTEGER))"
+            codes = "SELECT n FROM range(1, 131072) AS codes(n) WHERE n NOT BETWEEN 55296 AND 57343"
+            self._letters[function] = self._connection.execute(
+                f"SELECT string_agg(chr(n::INTEGER), '' ORDER BY n), string_agg({made}, '' ORDER BY n) "
+                f"FROM ({codes}) WHERE {made} <> chr(n::INTEGER)"
+            ).fetchall()[0]
+        return self._letters[function]
 
     def is_one_query(self, sql: str, other: str) -> bool:
         """Whether DuckDB makes the same plan of both, names apart. Raises duckdb.Error."""
