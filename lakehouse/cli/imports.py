@@ -8,6 +8,8 @@ import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake
+from lakehouse.core.layout import MODELS
+from lakehouse.errors import UserError
 
 if TYPE_CHECKING:
     from ingest.importing import ImportResult
@@ -103,6 +105,11 @@ def files_command(
 
 
 def _run(lake: "Lake", source: str, work: "Callable[[Any], ImportResult]") -> None:
+    if source.lower() == MODELS:
+        raise UserError(
+            f"the source {source!r} is that of models, which `lakehouse build` publishes",
+            hint="Choose another name.",
+        )
     from lakehouse.cli.progress import bar
     from lakehouse.duck.session import refresh
 

@@ -143,7 +143,7 @@ def _computed(
     """Run the model over a part of its driver, and put what comes out in the place of what was there."""
     space, name = run.workspace, quote(model.name)
     published = f"lakehouse.{quote(SOURCE)}.{name}"
-    new, among = f"build.main.{name}", f"build.main.{quote(model.name + '~groups')}"
+    new, among = (f"build.main.{quote(model.name + end)}" for end in ("~rows", "~groups"))
     if groups:
         cursor.execute(f"CREATE TABLE {among} AS {groups}")
         delta.check_comparable(cursor, published, follows, among)

@@ -70,6 +70,7 @@ class Workspace:
         self._connection.execute(f"ATTACH ':memory:' AS {DATABASE}")
         for schema in sorted({SOURCE, *heads}):
             self._connection.execute(f"CREATE SCHEMA {DATABASE}.{quote(schema)}")
+        _add_about(self._connection, DATABASE)
         self._enter(self._connection)
 
     def _enter(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -169,6 +170,7 @@ class Workspace:
         try:
             made: set[str] = set()
             cursor.execute(f"CREATE SCHEMA {database}.{quote(SOURCE)}")
+            _add_about(cursor, database)
             self._mirror(cursor, database, model, {driver.name: rows}, made)
             cursor.execute(f"USE {database}.{quote(SOURCE)}")
             cursor.execute(f"CREATE TABLE {to} AS {model.sql}")
@@ -272,6 +274,12 @@ class Workspace:
                 texts = [_parsed(text) for text in table.column(at).to_pylist()]
                 table = table.set_column(at, table.schema.names[at], pa.chunked_array([json_array(texts)]))
         return table
+
+
+def _add_about(connection: duckdb.DuckDBPyConnection, database: str) -> None:
+    """Have what the macros of the catalog read, where they look for it: in the database that is in use."""
+    for table in ("loads", "table_loads"):
+        connection.execute(f"CREATE VIEW {database}.main.{table} AS SELECT * FROM lakehouse.main.{table}")
 
 
 def relation(name: str) -> str:

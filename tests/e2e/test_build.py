@@ -217,6 +217,7 @@ def test_a_test_of_its_own_refuses_all_that_it_reads(lake: Lake, put: Callable[.
         ({"a": "select\n  nix from shop.products"}, 7, ["models/a.sql:2", "nix"]),
         ({"a": "-- kind: table\nselect\n  error('no luck') as x from shop.products"}, 7, ["models/a.sql", "no luck"]),
         ({"a": "-- kind: table\nselect interval 1 day as x"}, 7, ["models/a.sql", "Cast"]),
+        ({"a": "from (pivot shop.products on kind using count(*))"}, 7, ["models/a.sql"]),
         ({"a": "-- kind: incremental\n-- key: [sku]\nselect sku, rank() over (order by price) as r from shop.products"}, 2, ["models/a.sql", "PARTITION BY"]),
     ],
 )  # fmt: skip
@@ -350,3 +351,31 @@ def test_builds_are_told_to_an_endpoint_for_lineage(
     assert [field["name"] for field in facets["schema"]["fields"]] == ["page", "visits", "newest"]
     assert facets["columnLineage"]["fields"]["newest"]["inputFields"][0]["field"] == "day"
     assert done["run"]["facets"]["nominalTime"]["nominalStartTime"].startswith("2026-11-01T12:00:00")
+
+
+def test_views_of_many_forms_are_built_and_read(lake: Lake, put: Callable[..., Path]) -> None:
+    forms = {
+        "loads": "select source, seq from lakehouse.loads",
+        "listed": "select name from lakehouse.models",
+        "versions": "select sku, change from shop.products_history",
+        "earlier": "select sku from shop.products_at(1)",
+        "changes": "select change, sku from shop.products_diff(1, 2)",
+        "numbered": "select p.sku, n from shop.products as p, range(2) as r(n)",
+        "windowed": "from shop.products select sku qualify row_number() over (order by price) = 1",
+        "quoted": 'select "sku" from "shop"."products" union all by name select sku from "earlier"',
+    }
+    project = put(**forms)
+    run("build", cwd=project).ok()
+    for name in forms:
+        found = len(rows(lake, f"from models.{name}"))
+        assert found, name
+        if name not in {"loads", "listed"}:
+            assert len(rows(lake, f"from models.{name}_at(2)")) == found
+    assert len(rows(lake, "from models.versions_at(1)")) == 3
+    assert len(rows(lake, "from models.versions", as_of=1)) == 3
+
+
+def test_no_history_is_imported_under_the_name_of_models(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(a="select 1 as x")
+    (project / "versions").mkdir()
+    run("import", "files", "versions", "--source", "models", "--table", "t", cwd=project).failed(2, "models")
