@@ -11,7 +11,13 @@ from pathlib import Path
 from lakehouse.errors import LakehouseError, NoLakeError
 
 _NEEDED = ("duckdb", "pyarrow", "polars", "dlt", "fsspec", "click", "rich")
-_EXTRAS = {"gcsfs": "gcs", "s3fs": "s3"}
+_EXTRAS = {  # package -> (extra, what for)
+    "gcsfs": ("gcs", "buckets gs://"),
+    "s3fs": ("s3", "buckets s3://"),
+    "pyspark": ("spark", "lakehouse build --engine spark"),
+    "pyiceberg": ("iceberg", "lakehouse export iceberg"),
+    "openlineage-python": ("openlineage", "OpenLineage events"),
+}
 _LITTLE_SPACE_BYTES = 1_000_000_000
 
 
@@ -50,9 +56,9 @@ def _packages() -> Iterator[Finding]:
         yield Finding(
             what=name, ok=bool(found), found=found or "not installed", do="" if found else "Run: uv sync"
         )
-    for name, extra in _EXTRAS.items():
+    for name, (extra, use) in _EXTRAS.items():
         found = _version(name)
-        hint = "" if found else f"For such buckets: pip install 'lakehouse[{extra}]'"
+        hint = "" if found else f"For {use}: pip install 'lakehouse[{extra}]'"
         yield Finding(
             what=f"{name} (optional)", ok=True if found else None, found=found or "not installed", do=hint
         )

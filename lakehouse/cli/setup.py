@@ -63,7 +63,15 @@ def NAME():
 '''
 
 _MODELS = """\
--- One SELECT a file over the tables of the lake; the file's name is the model's.
+-- kind: table
+-- key: [id]
+-- grain: one station
+-- description: An example to copy. Rename this file to what the model is called, edit it, then run lakehouse build.
+-- columns:
+--   id: as the network numbers them
+-- tests:
+--   - not_null: id
+select id, name from NAME.stations
 """
 
 
@@ -85,7 +93,7 @@ def init_command(folder: Path) -> None:
         config: _CONFIG.format(name=name, sources=_own_source()),
         folder / ".gitignore": _IGNORE,
         folder / "ingest" / "sources" / "_example.py": _EXAMPLE,
-        folder / "models" / "README": _MODELS,
+        folder / "models" / "_example.sql": _MODELS,
     }
     for path, content in files.items():
         if not path.exists():
@@ -94,7 +102,8 @@ def init_command(folder: Path) -> None:
     Lake.create(find_project(folder).place)
     click.echo(f"{folder.resolve()}: a new project with an empty lake")
     click.echo(
-        f"Next: cd {folder}; copy ingest/sources/_example.py and edit it; then: uv run lakehouse ingest"
+        f"Next: cd {folder}; copy ingest/sources/_example.py and edit it; then: uv run lakehouse ingest. "
+        "A model is a SELECT in models/, as in models/_example.sql; then: uv run lakehouse build"
     )
 
 

@@ -292,6 +292,8 @@ class Run:
     def _made(self, cursor: "duckdb.DuckDBPyConnection", model: Model, about: Outcome) -> Outcome:
         """The candidate of a model, made."""
         from lakehouse.models import catchup, frames
+        from lakehouse.models.workspace import relation
+        from lakehouse.parquet.arrow import normalize
 
         name = model.name
         if model.kind == "view":
@@ -313,7 +315,9 @@ class Run:
                 self._by_spark(cursor, model)
             else:
                 self.workspace.candidate(name, lambda to: cursor.execute(f"CREATE TABLE {to} AS {model.sql}"))
-        self.workspace.check(cursor, model)
+        if name not in self.increments:  # whose new rows are settled, on top of what is stored
+            self.workspace.settle(cursor, relation(name))
+        normalize(self.workspace.rows(cursor, f"SELECT * FROM {relation(name)} LIMIT 0"))  # or SchemaError
         if not graph.downstream([name], self.plan.reads) or self.workspace.differs(cursor, name):
             self.changed.add(name)
         return replace(about, status="built", increment=name in self.increments)
@@ -341,7 +345,7 @@ class Run:
         columns = ", ".join(f"CAST({quote(row[0])} AS {row[1]}) AS {quote(row[0])}" for row in types)
         read = f"read_parquet([{', '.join(map(literal, files))}])"
         self.workspace.candidate(
-            model.name, lambda to: cursor.execute(f"CREATE VIEW {to} AS SELECT {columns} FROM {read}")
+            model.name, lambda to: cursor.execute(f"CREATE TABLE {to} AS SELECT {columns} FROM {read}")
         )
 
     def _provide_spark(self, model: Model) -> None:

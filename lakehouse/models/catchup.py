@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import duckdb
+
 from lakehouse.core.definition import ABOUT
 from lakehouse.duck.names import quote
+from lakehouse.duck.trouble import plain
 from lakehouse.models import delta
 from lakehouse.models.increments import Increment, NotIncremental, analyse, refusal
 from lakehouse.models.model import SOURCE, Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import duckdb
 
     from lakehouse.core.definition import Reference
     from lakehouse.models.build import Run
@@ -64,6 +65,8 @@ def attempt(run: "Run", cursor: "duckdb.DuckDBPyConnection", model: Model) -> "C
         return _after_loads(run, cursor, model, driver, follows)
     except delta.WholeNeededError as error:
         return error.message
+    except duckdb.Error as error:  # of a row that the whole may not look at
+        return f"rows of {driver.name} alone could not be computed ({plain(error).splitlines()[0]})"
 
 
 def _follows(
@@ -88,7 +91,7 @@ def _follows(
         try:
             found[reference.name] = analyse(
                 model.sql, views=views, driver=reference.name, key=model.key, columns=columns,
-                where=model.path, line=model.line,
+                where=model.path, line=model.line, duck=cursor,
             )  # fmt: skip
         except NotIncremental as error:
             found[reference.name] = error
@@ -114,7 +117,11 @@ def _after_candidate(
 ) -> Catchup:
     """What follows from what this build makes of the driver, which is a model itself."""
     name = f"{quote(SOURCE)}.{quote(driver.table)}"
-    columns = ", ".join(quote(column) for column, _ in run.workspace.columns(cursor, driver))
+    types = run.workspace.columns(cursor, driver)
+    before = cursor.execute(f"SELECT column_name, column_type FROM (DESCRIBE lakehouse.{name})").fetchall()
+    if sorted(before) != sorted(types):  # EXCEPT would take 1 for 1.0
+        raise delta.WholeNeededError(f"{driver.name}: its columns, or their types, are others")
+    columns = ", ".join(quote(column) for column, _ in types)
     new, old = (f"SELECT {columns} FROM {database}.{name}" for database in ("build", "lakehouse"))
     came, went = f"({new} EXCEPT ALL {old})", f"({old} EXCEPT ALL {new})"
     if follows.groups:
@@ -152,6 +159,7 @@ def _computed(
     elif not rows:
         rows = f"SELECT * FROM build.{quote(driver.source)}.{quote(driver.table)} WHERE false"
     space.compute_over(cursor, model, driver, rows, to=new)
+    space.settle(cursor, new)
     had, has = (
         {str(row[0]) for row in cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
         for table in (published, new)

@@ -227,7 +227,10 @@ def changed_since(log: "Log", table: str, seq: int, digest: str, until: int) -> 
     known = log.tables.get(table)
     if known is None:
         return False
-    return any(at <= until and (change.parts or change.base) for at, change in known.changes_since(seq + 1))
+    news = known.changes_since(seq + 1)
+    if any(at <= until and (change.parts or change.base) for at, change in news):
+        return True
+    return bool(news) and known.columns_at(seq) != known.columns_at(until)  # types alone
 
 
 def _moved(

@@ -10,6 +10,7 @@ from lakehouse.core.commit import Commit
 from lakehouse.core.definition import ABOUT, Definition, Input, to_json
 from lakehouse.core.gates import OPEN
 from lakehouse.core.moments import render
+from lakehouse.duck.names import quote
 from lakehouse.errors import UserError
 from lakehouse.models import graph
 from lakehouse.models.model import SOURCE, Model
@@ -102,8 +103,11 @@ def write_files(run: "Run", folder: Path, names: Collection[str]) -> None:
     try:
         for outcome in run.outcomes:
             if outcome.good and outcome.name in names:
-                table = run.workspace.rows(cursor, f"SELECT * FROM {relation(outcome.name)}")
-                pq.write_table(table, folder / f"{outcome.name}.parquet")
+                table = f"build.main.{quote(outcome.name + '~file')}"
+                cursor.execute(f"CREATE TABLE {table} AS SELECT * FROM {relation(outcome.name)}")
+                run.workspace.settle(cursor, table)
+                rows = run.workspace.rows(cursor, f"SELECT * FROM {table}")
+                pq.write_table(rows, folder / f"{outcome.name}.parquet")
     finally:
         cursor.close()
 

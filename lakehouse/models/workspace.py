@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE = "build"
 ABOUT = "lakehouse"  # the schema of the tables about the lake
+_ARRAY = re.compile(r"(.*)\[\d+\]")  # of a fixed length
 _LINE = re.compile(r"\n\s*LINE (\d+): .*", re.DOTALL)
 
 
@@ -210,14 +211,12 @@ class Workspace:
         """Whether a candidate has other rows or columns than what the lake has under its name."""
         there = f"lakehouse.{quote(SOURCE)}.{quote(name)}"
         try:
-            before = cursor.execute(f"DESCRIBE SELECT * FROM {there}").fetchall()
+            before = cursor.execute(f"SELECT column_name, column_type FROM (DESCRIBE {there})").fetchall()
         except duckdb.CatalogException:
             return True
-        if sorted(str(row[0]) for row in before) != sorted(
-            column for column, _ in self.columns(cursor, Reference(source=SOURCE, table=name))
-        ):
-            return True
-        columns = ", ".join(quote(str(row[0])) for row in before)
+        if sorted(before) != sorted(self.columns(cursor, Reference(source=SOURCE, table=name))):
+            return True  # EXCEPT would take 1 for 1.0
+        columns = ", ".join(quote(column) for column, _ in before)
         new, old = f"SELECT {columns} FROM {relation(name)}", f"SELECT {columns} FROM {there}"
         sql = f"SELECT EXISTS ({new} EXCEPT ALL {old}) OR EXISTS ({old} EXCEPT ALL {new})"
         return bool(cursor.execute(sql).fetchall()[0][0])
@@ -230,6 +229,8 @@ class Workspace:
                 yield
         except (QueryError, NotFoundError) as error:
             raise _of_model(model, error) from error
+        except SchemaError as error:
+            raise ModelError(f"{model.path}: {error.message}", hint=error.hint) from error
 
     def columns(self, cursor: duckdb.DuckDBPyConnection, reference: Reference) -> tuple[tuple[str, str], ...]:
         """Names and DuckDB types of the columns of a table that is there, in order."""
@@ -237,43 +238,56 @@ class Workspace:
         found = cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
         return tuple((str(row[0]), str(row[1])) for row in found)
 
-    def check(self, cursor: duckdb.DuckDBPyConnection, model: Model) -> None:
-        """Refuse a candidate with columns of types that a lake does not keep.
+    def settle(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Bring a result's columns to the types that they are stored in, so that what reads it now and later sees the same.
+
+        Args:
+            cursor: A connection to the workspace.
+            table: Name of the table, in SQL.
 
         Raises:
-            ModelError: It has one.
+            SchemaError: A number is too large for any of them.
         """
-        from lakehouse.parquet.arrow import normalize
-
-        try:
-            normalize(self.rows(cursor, f"SELECT * FROM {relation(model.name)} LIMIT 0"))
-        except SchemaError as error:
-            raise ModelError(f"{model.path}: {error.message}", hint=error.hint) from error
+        for name, kind in cursor.execute(
+            f"SELECT column_name, column_type FROM (DESCRIBE {table})"
+        ).fetchall():
+            if kind.startswith("MAP("):
+                entries = f"map_entries({quote(name)})"
+                listed = cursor.execute(f"DESCRIBE SELECT {entries} FROM {table}").fetchall()[0][1]
+                cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {listed} USING {entries}")
+            narrower = _stored(kind)
+            for stored in narrower:
+                with contextlib.suppress(duckdb.ConversionException):  # too large for it
+                    cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {stored}")
+                    break
+            else:
+                if narrower:
+                    msg = f"column {name!r} has numbers of more than 38 digits, which a lake does not keep"
+                    raise SchemaError(msg, hint="Cast it, for example to text or to DOUBLE.")
 
     def rows(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> "pa.Table":
-        """A result as a lake keeps it: whole numbers of 128 bits as 64 where all fit, JSON as JSON."""
+        """A result in Arrow, with JSON as JSON: DuckDB hands it out as text."""
         import pyarrow as pa
 
         from lakehouse.parquet.infer import json_array
 
-        types = {str(row[0]): str(row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()}
-        wide = [name for name, kind in types.items() if kind in {"HUGEINT", "UHUGEINT"}]
-        casts = [
-            f"CAST({quote(name)} AS BIGINT) AS {quote(name)}"
-            for name in wide
-            if cursor.execute(
-                f"SELECT coalesce(bool_and(TRY_CAST({quote(name)} AS BIGINT) IS NOT NULL), true) "
-                f"FROM ({sql}) WHERE {quote(name)} IS NOT NULL"
-            ).fetchall()[0][0]
-        ]
-        casts += [f"CAST({quote(n)} AS VARCHAR) AS {quote(n)}" for n, kind in types.items() if kind == "BIT"]
-        chosen = f"SELECT * REPLACE ({', '.join(casts)}) FROM ({sql})" if casts else sql
-        table = cursor.sql(chosen).to_arrow_table()
-        for at, kind in enumerate(types.values()):
+        types = [str(row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()]
+        table = cursor.sql(sql).to_arrow_table()
+        for at, kind in enumerate(types):
             if kind == "JSON":
                 texts = [_parsed(text) for text in table.column(at).to_pylist()]
                 table = table.set_column(at, table.schema.names[at], pa.chunked_array([json_array(texts)]))
         return table
+
+
+def _stored(kind: str) -> tuple[str, ...]:
+    """The types, narrowest first, in which a lake may keep a column of a DuckDB type; none if it is one of them."""
+    if kind in {"HUGEINT", "UHUGEINT"}:
+        return "BIGINT", "DECIMAL(38,0)"
+    if kind in {"UUID", "BIT"} or kind.startswith("ENUM("):
+        return ("VARCHAR",)
+    array = _ARRAY.fullmatch(kind)
+    return (f"{array[1]}[]",) if array else ()
 
 
 def _add_about(connection: duckdb.DuckDBPyConnection, database: str) -> None:

@@ -379,3 +379,25 @@ def test_no_history_is_imported_under_the_name_of_models(lake: Lake, put: Callab
     project = put(a="select 1 as x")
     (project / "versions").mkdir()
     run("import", "files", "versions", "--source", "models", "--table", "t", cwd=project).failed(2, "models")
+
+
+def test_what_reads_a_result_sees_the_types_that_are_stored(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(
+        a="""-- kind: table
+select k::enum('b', 'a') as e, sum(n) as s, sum(n * 100000000000000000000::hugeint) as big,
+  uuid_blob as u, array_value(1, 2) as pair, bit '101' as b, map {'x': n} as m, to_json({'z': 1, 'y': n}) as j
+from (values ('a', 1, '6f1b7a3e-5d0c-4c61-9b1e-0a7d8f0e2c11'::uuid), ('b', 2, null)) as t(k, n, uuid_blob) group by all""",
+        b="-- kind: table\nselect max(e) as e, typeof(max(s)) as s, typeof(max(u)) as u from a",
+        c="-- kind: table\nselect typeof(any_value(columns(*))) from a",
+    )
+    run("build", cwd=project).ok()
+    assert rows(lake, "from models.b") == [("b", "BIGINT", "VARCHAR")]
+    stored = lake.query("describe models.a").fetchall()
+    assert [row[1] for row in stored] == [
+        "VARCHAR", "BIGINT", "DECIMAL(38,0)", "VARCHAR", "INTEGER[]", "VARCHAR",
+        'STRUCT("key" VARCHAR, "value" INTEGER)[]', "JSON",
+    ]  # fmt: skip
+    seen = lake.query("from models.c").fetchall()[0]
+    assert [kind.replace('"', "") for kind in seen] == [row[1].replace('"', "") for row in stored]
+    put(a="-- kind: table\nselect sum(170141183460469231731687303715884105727::hugeint) as n")
+    run("build", "a", cwd=project).failed(7, "models/a.sql", "38 digits")

@@ -452,7 +452,7 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
         ".gitignore",
         "ingest/sources/_example.py",
         "lake/lakehouse.json",
-        "models/README",
+        "models/_example.sql",
         "pyproject.toml",
     ]
     run("init", tmp_path / "new").failed(2, "already exists", "[tool.lakehouse]")
