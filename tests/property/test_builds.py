@@ -1,4 +1,4 @@
-"""After every load, whatever it brings, an incremental model is what its SELECT says of the whole."""
+"""After every load, and builds that were killed, an incremental model is what its SELECT says of the whole."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from fault_injection import NthStep, SteppedFolder
+from fault_processes import Child, kill_now
 
 from lakehouse import Lake
 from lakehouse.core.gates import OPEN
@@ -129,7 +131,18 @@ def _sorted(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return sorted(rows, key=repr)
 
 
-def follow(root: Path, *, seed: int, loads: int, skip: float = 0.2) -> dict[str, int]:
+def killed(root: Path, chance: random.Random) -> None:
+    """A build that SIGKILL ends at some step of its writing, if it has that many."""
+    step, phase = chance.randrange(1, 25), chance.choice(["before", "middle", "after"])
+
+    def act() -> None:
+        lake = Lake.open(SteppedFolder(root / "lake", NthStep(step, phase, kill_now)))
+        build(lake, root, read(lake, root))
+
+    Child(act).wait()
+
+
+def follow(root: Path, *, seed: int, loads: int, skip: float = 0.2, kills: float = 0.2) -> dict[str, int]:
     """Builds after most of some random loads; how many increments there were of each model."""
     (root / "models").mkdir()
     for name, (key, sql) in MODELS.items():
@@ -145,6 +158,8 @@ def follow(root: Path, *, seed: int, loads: int, skip: float = 0.2) -> dict[str,
         did = shop.step()
         if shop.random.random() < skip:
             continue
+        if shop.random.random() < kills:
+            killed(root, shop.random)
         built = build(lake, root, read(lake, root))
         assert not built.bad, [(o.name, o.error) for o in built.bad]
         for outcome in built.outcomes:
