@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.core.commit import Commit
 from lakehouse.core.definition import ABOUT
-from lakehouse.errors import ContentionError, LakehouseError, ModelError, NotFoundError
+from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, ModelError, NotFoundError
 from lakehouse.models import graph
 from lakehouse.models.model import SOURCE, Model, Reference, Test
 from lakehouse.models.plan import Plan
@@ -167,11 +167,18 @@ def check(lake: "Lake", root: Path, plan: Plan, *, as_of: datetime | str | int |
 
 def work(lake: "Lake", plan: Plan) -> dict[str, tuple[str, ...]]:
     """Why models are out of date, by name, as far as it is known before anything is computed."""
-    positions = {source: plan.log(source).head for source in lake.sources()}
+    read = {r.source for name in plan.chosen for r in plan.behind(name)}
+    positions: dict[str, int] = {}
+    for source in read | {SOURCE} if ABOUT not in read else lake.sources():
+        with contextlib.suppress(IntegrityError):
+            positions[source] = plan.log(source).head
     found: dict[str, tuple[str, ...]] = {}
     for name in plan.models:
         if name in plan.chosen:
-            reasons = plan.reasons(name, positions, found)
+            try:
+                reasons = plan.reasons(name, positions, found)
+            except IntegrityError as error:  # the build says so of this model, and goes on with the others
+                reasons = [error.message]
             if reasons or not plan.is_described(name):
                 found[name] = tuple(reasons) or ("its words or tests changed",)
     return found

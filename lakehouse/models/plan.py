@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.core.definition import ABOUT, Definition, Reference, read_definitions
+from lakehouse.errors import IntegrityError, UserError
 from lakehouse.models import graph
 from lakehouse.models.folder import ModelFile, model_files, parse_model, parse_test, test_files
 from lakehouse.models.model import SOURCE, Model, Test
@@ -193,19 +194,32 @@ def read(
     files = model_files(root)
     names = {file.name for file in files}
 
-    def tables() -> list[str]:
-        sources = [source for source in lake.sources() if source != SOURCE]
-        return [f"{source}.{table}" for source in sources for table in log(source).tables]
+    broken: dict[str, IntegrityError] = {}
 
-    models = {model.name: model for model in (_model(file, before, names, tables) for file in files)}
-    ordered = graph.order(models.values())
+    @functools.cache
+    def tables() -> list[str]:
+        found = []
+        for source in lake.sources():
+            try:
+                found += [f"{source}.{table}" for table in log(source).tables if source != SOURCE]
+            except IntegrityError as error:
+                broken[source] = error
+        return found
+
+    try:
+        ordered = graph.order([_model(file, before, names, tables) for file in files])
+        tests = tuple(_tests(root, before, names, tables))
+    except UserError as error:  # it may be about a table that cannot be known now
+        raise next(
+            (trouble for source, trouble in broken.items() if f"{source}." in error.message), error
+        ) from None
     models = {model.name: model for model in ordered}
     plan = Plan(
         models=models,
         before=before,
         chosen=[model.name for model in graph.select(ordered, select, exclude=exclude)],
         removed=() if select or exclude else tuple(sorted(set(before) - set(models))),
-        tests=tuple(_tests(root, before, names, tables)),
+        tests=tests,
         full=full,
         log=log,
     )

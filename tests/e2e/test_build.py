@@ -401,3 +401,22 @@ from (values ('a', 1, '6f1b7a3e-5d0c-4c61-9b1e-0a7d8f0e2c11'::uuid), ('b', 2, nu
     assert [kind.replace('"', "") for kind in seen] == [row[1].replace('"', "") for row in stored]
     put(a="-- kind: table\nselect sum(170141183460469231731687303715884105727::hugeint) as n")
     run("build", "a", cwd=project).failed(7, "models/a.sql", "38 digits")
+
+
+def test_a_damaged_source_keeps_only_its_own_models_from_being_built(
+    lake: Lake, put: Callable[..., Path]
+) -> None:
+    with lake.load("news", observed_at=DAY) as one:
+        one.write("stories", [{"title": "old"}])
+    project = put(
+        a="-- kind: table\nselect sku from shop.products", b="-- kind: table\nselect title from news.stories"
+    )
+    run("build", cwd=project).ok()
+    load(lake, 2)
+    (project / "lake/news/_log/00000000000000000001.jsonl").write_bytes(b"{torn")
+    done = run("build", cwd=project)
+    assert done.code == 4
+    assert "00000000000000000001.jsonl" in done.err
+    assert rows(lake, "from models.a") == [("a",), ("b",), ("d",)]
+    put(c="select title from news.story")
+    run("build", cwd=project).failed(4, "00000000000000000001.jsonl")
