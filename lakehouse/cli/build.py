@@ -217,7 +217,7 @@ def _all_of(n: int) -> str:
 def _about(built: "Built", outcome: "Outcome") -> str:
     """What became of a model, in a few words."""
     if outcome.status == "skipped":
-        return outcome.error.message if outcome.error else ""
+        return "; ".join(filter(None, (outcome.error.message, outcome.error.hint))) if outcome.error else ""
     words = [", ".join(outcome.reasons)]
     if outcome.whole and outcome.whole not in outcome.reasons:
         words.append(f"computed whole: {outcome.whole}")

@@ -227,13 +227,18 @@ class Run:
         sorter.prepare()
         running: dict[Future[Outcome], str] = {}
         with ThreadPoolExecutor(1 if self.spark else THREADS) as pool:
-            while sorter.is_active():
-                for name in sorter.get_ready():
-                    running[pool.submit(self._one, name)] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future)
-                    self._outcomes[name] = future.result()
-                    sorter.done(name)
+            try:
+                while sorter.is_active():
+                    for name in sorter.get_ready():
+                        running[pool.submit(self._one, name)] = name
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        name = running.pop(future)
+                        self._outcomes[name] = future.result()
+                        sorter.done(name)
+            except BaseException:  # Ctrl-C: not to wait until each of them is done
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.workspace.interrupt()
+                raise
         self._tests_of_all()
 
     def _one(self, name: str) -> Outcome:
@@ -242,9 +247,8 @@ class Run:
         about = Outcome(
             name=name, kind=model.kind, status="described", reasons=("its words or tests changed",)
         )
-        missing = next(
-            (r.table for r in model.references if r.source == SOURCE and not self._is_good(r.table)), None
-        )
+        read = [r.table for r in model.references if r.source == SOURCE]
+        missing = next((n for n in (read if not self.checks_only else [name]) if not self._is_good(n)), None)
         if missing is not None:
             return replace(about, status="skipped", reasons=(), error=self._missing(name, missing))
         cursor = self.workspace.cursor()
@@ -288,9 +292,11 @@ class Run:
         outcome = self._outcomes.get(name)
         if outcome is not None:
             return outcome.good
-        return name in self.plan.before or self.plan.models[name].kind == "view"
+        return name in self.plan.before
 
     def _missing(self, name: str, missing: str) -> NotFoundError:
+        if name == missing:
+            return NotFoundError(f"models.{name} was never built", hint=f"lakehouse build --select +{name}")
         reads = f"models.{name} reads models.{missing}"
         if missing in self._outcomes:
             return NotFoundError(f"{reads}, which was not built")

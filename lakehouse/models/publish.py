@@ -42,7 +42,8 @@ def publish(run: "Run", log: "Log") -> tuple[Commit | None, dict[str, Definition
     if not new and not run.plan.removed:
         return None, {}
     stored = [name for name, outcome in new.items() if outcome.status == "built"]
-    load = run.lake.load(SOURCE, observed_at=observed(run, log, stored), gates=OPEN)
+    engine = {"engine": "spark"} if run.spark else {}
+    load = run.lake.load(SOURCE, observed_at=observed(run, log, stored), gates=OPEN, produced_by=engine)
     load.after = log.head
     cursor = run.workspace.cursor()
     try:

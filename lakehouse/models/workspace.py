@@ -60,6 +60,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._provided: set[str] = set()
         self._candidates: set[str] = set()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._session = Session.over(lake, as_of=as_of, scratch=scratch)
         self._moment = as_of.isoformat() if isinstance(as_of, datetime) else as_of
         self._connection = self._session.connection
@@ -83,8 +84,15 @@ class Workspace:
         """A connection to the workspace for one thread; to be closed."""
         with self._lock:
             cursor = self._connection.cursor()
+            self._cursors.append(cursor)
         self._enter(cursor)
         return cursor
+
+    def interrupt(self) -> None:
+        """Stop what runs."""
+        for cursor in self._cursors:
+            with contextlib.suppress(duckdb.Error):  # it is closed
+                cursor.interrupt()
 
     def close(self) -> None:
         """Let go of all that is in it."""

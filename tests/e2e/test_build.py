@@ -1,7 +1,10 @@
 """Models, as their users build, break, mend and ask them."""
 
 import json
+import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from command import run
+from command import PROGRAM, run
 
 from lakehouse import Lake
 from lakehouse.verify import verify
@@ -420,3 +423,29 @@ def test_a_damaged_source_keeps_only_its_own_models_from_being_built(
     assert rows(lake, "from models.a") == [("a",), ("b",), ("d",)]
     put(c="select title from news.story")
     run("build", cwd=project).failed(4, "00000000000000000001.jsonl")
+
+
+def test_what_was_never_built_is_asked_for(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(a="select 1 as x", b="select x from a", c="-- kind: table\nselect x from b")
+    for name in ("b", "c"):
+        done = run("build", name, cwd=project)
+        assert done.code == 2
+        assert f"build --select +{name}" in done.out
+    assert run("test", "a", cwd=project).code == 2
+    run("build", "+b", cwd=project).ok()
+    run("build", "c", cwd=project).ok()
+    assert rows(lake, "from models.c") == [(1,)]
+
+
+def test_a_build_that_is_interrupted_ends_at_once_and_publishes_nothing(
+    lake: Lake, put: Callable[..., Path]
+) -> None:
+    project = put(slow="-- kind: table\nselect count(*) as n from range(10000000) a, range(10000000) b")
+    with subprocess.Popen([PROGRAM, "build"], cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert lake.log("models").head == 0

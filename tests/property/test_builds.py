@@ -75,7 +75,7 @@ class Shop:
                     {"n": self.n * 10 + i, "kind": r.choice(KINDS), "amount": r.randrange(6)}
                     for i in range(r.randrange(4))
                 ]
-                load.write("events", rows or [{"n": self.n * 10, "kind": None, "amount": None}])
+                load.write("events", rows or [{"n": self.n * 10, "kind": None, "amount": 0}])
             if "items" in tables:
                 ids = r.sample(range(12), r.randrange(5, 12))
                 load.write(
