@@ -17,7 +17,7 @@ PROTOCOL = "lake"
 def connect(lake: "Lake", database: str = ":memory:", **settings: Any) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that can open a lake's parts at the places that `lake.locate` gives."""
     connection = duckdb.connect(database, **settings)
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # of cursors, too
     if not isinstance(lake.store, LocalStore):
         connection.register_filesystem(_filesystem(lake.store))
     return connection

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.core.commit import Commit
 from lakehouse.core.definition import ABOUT
-from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, ModelError, NotFoundError
+from lakehouse.errors import ContentionError, IntegrityError, LakehouseError, NotFoundError
 from lakehouse.models import graph
 from lakehouse.models.model import SOURCE, Model, Reference, Test
 from lakehouse.models.plan import Plan
@@ -310,7 +310,6 @@ class Run:
 
         name = model.name
         if model.kind == "view":
-            self._check_view(cursor, name)
             self.workspace.provide_model(name)
             if self.spark:
                 self._provide_spark(model)
@@ -334,18 +333,6 @@ class Run:
         if not graph.downstream([name], self.plan.reads) or self.workspace.differs(cursor, name):
             self.changed.add(name)
         return replace(about, status="built", increment=name in self.increments)
-
-    def _check_view(self, cursor: "duckdb.DuckDBPyConnection", name: str) -> None:
-        """Refuse a view that the catalog would not make. Raises ModelError."""
-        from lakehouse.duck.modelcheck import forbidden
-        from lakehouse.duck.modelsql import view_sql
-
-        definition = self.plan.described(name)
-        reads = {(r.source if r.source != ABOUT else "main", r.read) for r in definition.references}
-        paths = {(source.lower(), f"{table}{end}".lower()) for source, table in reads for end in ("", "_at")}
-        wrong = forbidden(cursor, view_sql(definition), paths, paths)
-        if wrong:
-            raise ModelError(f"{definition.path}: {wrong}", hint="Write it another way, or make it a table.")
 
     def _by_spark(self, cursor: "duckdb.DuckDBPyConnection", model: Model) -> None:
         """The candidate of a table, computed by Spark; it has the types that DuckDB would give it."""

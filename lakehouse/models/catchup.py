@@ -122,7 +122,9 @@ def _after_candidate(
     if sorted(before) != sorted(types):  # EXCEPT would take 1 for 1.0
         raise delta.WholeNeededError(f"{driver.name}: its columns, or their types, are others")
     columns = ", ".join(quote(column) for column, _ in types)
-    new, old = (f"SELECT {columns} FROM {database}.{name}" for database in ("build", "lakehouse"))
+    read = run.plan.before[model.name].inputs[driver.name].seq  # the model may be behind what is published
+    new = f"SELECT {columns} FROM build.{name}"
+    old = f"SELECT {columns} FROM lakehouse.{quote(SOURCE)}.{quote(driver.table + '_at')}({read})"
     came, went = f"({new} EXCEPT ALL {old})", f"({old} EXCEPT ALL {new})"
     if follows.groups:
         picked = ", ".join(

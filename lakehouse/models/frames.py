@@ -1,5 +1,6 @@
 """Models that are Python functions: loaded by path, given Polars frames, asked for one."""
 
+import contextlib
 import importlib.util
 import sys
 import traceback
@@ -31,7 +32,8 @@ def run(cursor: "duckdb.DuckDBPyConnection", root: Path, model: "Model", to: str
     import polars as pl
 
     function = getattr(_load(root, model), model.name)
-    lazy = {name for name, kind in function.__annotations__.items() if "LazyFrame" in str(kind)}
+    annotations = getattr(function, "__annotations__", {})
+    lazy = {name for name, kind in annotations.items() if "LazyFrame" in str(kind)}
     frames: dict[str, Any] = {}
     for name, reference in zip(model.parameters, model.references, strict=True):
         suffix = f"_{reference.form}" if reference.form else ""
@@ -39,10 +41,11 @@ def run(cursor: "duckdb.DuckDBPyConnection", root: Path, model: "Model", to: str
         frame = cursor.sql(f"SELECT * FROM {table}").pl()
         frames[name] = frame.lazy() if name in lazy else frame
     try:
-        result = function(**frames)
-        if isinstance(result, pl.LazyFrame):
-            result = result.collect()
-    except Exception as error:  # it is the user's code
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the answer
+            result = function(**frames)
+            if isinstance(result, pl.LazyFrame):
+                result = result.collect()
+    except (Exception, SystemExit, GeneratorExit) as error:  # it is the user's code
         raise _failed(root, model, error) from error
     if not isinstance(result, pl.DataFrame):
         raise ModelError(
@@ -53,6 +56,10 @@ def run(cursor: "duckdb.DuckDBPyConnection", root: Path, model: "Model", to: str
         raise ModelError(
             f"{model.path}: {model.name}() returned a frame without columns", hint="Return some."
         )
+    objects = [name for name, kind in result.schema.items() if kind == pl.Object]
+    if objects:
+        msg = f"{model.path}: the column {objects[0]!r} of what {model.name}() returned holds Python objects"
+        raise ModelError(msg, hint="Make numbers, texts, dates, lists or structs of them.")
     cursor.register("_lake_frame", result.to_arrow())
     try:
         cursor.execute(f"CREATE TABLE {to} AS SELECT * FROM _lake_frame")
@@ -70,14 +77,14 @@ def _load(root: Path, model: "Model") -> ModuleType:
     sys.dont_write_bytecode = True  # the folder holds models, nothing else
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit, GeneratorExit) as error:  # it is the user's code
         raise _failed(root, model, error) from error
     finally:
         sys.dont_write_bytecode = before
     return module
 
 
-def _failed(root: Path, model: "Model", error: Exception) -> ModelError:
+def _failed(root: Path, model: "Model", error: BaseException) -> ModelError:
     frames = traceback.extract_tb(error.__traceback__)
     line = next(
         (frame.lineno for frame in reversed(frames) if frame.filename == str(root / model.path)), None

@@ -15,9 +15,21 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from lakehouse import tags
+from lakehouse.core.definition import ABOUT, Definition
+from lakehouse.duck.current import is_behind
+from lakehouse.duck.modelcheck import forbidden
+from lakehouse.duck.modelsql import view_sql
 from lakehouse.duck.names import AS_OF, literal, quote
 from lakehouse.duck.session import Session
-from lakehouse.errors import ModelError, NotFoundError, QueryError, SchemaError
+from lakehouse.duck.trouble import explained
+from lakehouse.errors import (
+    ContentionError,
+    MissingPartError,
+    ModelError,
+    NotFoundError,
+    QueryError,
+    SchemaError,
+)
 from lakehouse.models.model import SOURCE, Model, Reference
 
 if TYPE_CHECKING:
@@ -26,7 +38,6 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 DATABASE = "build"
-ABOUT = "lakehouse"  # the schema of the tables about the lake
 _ARRAY = re.compile(r"(.*)\[\d+\]")  # of a fixed length
 _LINE = re.compile(r"\n\s*LINE (\d+): .*", re.DOTALL)
 
@@ -56,6 +67,7 @@ class Workspace:
             scratch: A folder that is there, and nobody else's.
         """
         self.scratch = scratch
+        self._lake = lake
         self._models = models
         self._lock = threading.RLock()
         self._provided: set[str] = set()
@@ -120,7 +132,17 @@ class Workspace:
             self._provide_table(SOURCE, name)
         elif f"{SOURCE}.{name}" not in self._provided:
             self.provide(model.references)
+            self._check_reads(model)
             self._make(f"{SOURCE}.{name}", f"CREATE VIEW {relation(name)} AS {model.sql}")
+
+    def _check_reads(self, model: Model) -> None:
+        """Refuse a view that the catalog would not make; its SQL may be from a log. Raises ModelError."""
+        reads = {(r.source if r.source != ABOUT else "main", r.read) for r in model.references}
+        paths = {(source.lower(), f"{table}{end}".lower()) for source, table in reads for end in ("", "_at")}
+        definition = Definition(name=model.name, sql=model.sql, references=model.references)
+        wrong = forbidden(self._connection, view_sql(definition), paths, paths)
+        if wrong:
+            raise ModelError(f"{model.path}: {wrong}", hint="Write it another way, or make it a table.")
 
     def _provide_table(self, source: str, table: str) -> None:
         name = f"{quote(source)}.{quote(table)}"
@@ -131,12 +153,27 @@ class Workspace:
         name = f"{quote(reference.source)}.{quote(f'{reference.table}_{reference.form}')}"
         made, there = f"{DATABASE}.{name}", f"lakehouse.{name}"
         given = "t1, t2" if reference.form == "diff" else "t"
-        if reference.form == "history":  # what came after the moment is not known
-            known = there if self._moment is None else f'{there[:-1]}_at"(getvariable({literal(AS_OF)}))'
-            statement = f"CREATE VIEW {made} AS SELECT * FROM {known}"
+        if reference.form == "history" and self._moment is not None:  # what came after it is not known
+            self._provide_known(reference, made, there)
+        elif reference.form == "history":
+            self._make(f"{reference.name}_history", f"CREATE VIEW {made} AS SELECT * FROM {there}")
         else:
             statement = f"CREATE MACRO {made}({given}) AS TABLE SELECT * FROM {there}({given})"
-        self._make(f"{reference.name}_{reference.form}", statement)
+            self._make(f"{reference.name}_{reference.form}", statement)
+
+    def _provide_known(self, reference: Reference, made: str, there: str) -> None:
+        """A row history as it was known at the moment; stored, as the macro looks for the history in the database in use."""
+        name = f"{reference.name}_history"
+        if name in self._provided:
+            return
+        with self._lock:
+            known = f'{there[:-1]}_at"(getvariable({literal(AS_OF)}))'
+            try:
+                self._connection.execute("USE lakehouse")
+                self._connection.execute(f"CREATE TABLE {made} AS SELECT * FROM {known}")
+            finally:
+                self._enter(self._connection)
+            self._provided.add(name)
 
     def _make(self, name: str, statement: str) -> None:
         with self._lock:
@@ -233,8 +270,14 @@ class Workspace:
     def explained(self, model: Model) -> Iterator[None]:
         """What DuckDB says of a model inside the block, as an error that names the model's file and line."""
         try:
-            with self._session.explained():
+            with explained(self._session.broken):
                 yield
+        except MissingPartError as error:
+            with self._lock:
+                if not is_behind(self._connection, self._lake):
+                    raise
+            said = "a file that the build reads was packed and pruned while it ran"
+            raise ContentionError(said, hint="Run it again.") from error
         except (QueryError, NotFoundError) as error:
             raise _of_model(model, error) from error
         except SchemaError as error:
@@ -263,6 +306,9 @@ class Workspace:
                 entries = f"map_entries({quote(name)})"
                 listed = cursor.execute(f"DESCRIBE SELECT {entries} FROM {table}").fetchall()[0][1]
                 cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {listed} USING {entries}")
+            if kind == "TIME WITH TIME ZONE":
+                msg = f"column {name!r} is a time with a zone, which a lake does not keep"
+                raise SchemaError(msg, hint="Cast it, for example to TIME or to text.")
             narrower = _stored(kind)
             for stored in narrower:
                 with contextlib.suppress(duckdb.ConversionException):  # too large for it
