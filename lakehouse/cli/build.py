@@ -80,8 +80,10 @@ def build_command(
             print_json({name: list(reasons) for name, reasons in found.items()})
         for name, reasons in found.items() if not as_json else ():
             click.echo(f"{name}: {', '.join(reasons)}")
-        if not found and not as_json:
-            click.echo(f"{_all_of(len(plan.chosen))} up to date")
+        for name in plan.removed if not as_json else ():
+            click.echo(f"{name}: its file is gone")
+        if not found and not plan.removed and not as_json:
+            click.echo(_up_to_date(len(plan.chosen)))
         return
     with _events(here, lake, as_of) as events:
         built = build(lake, here.root, plan, as_of=as_of, engine=engine, output=output, events=events)
@@ -150,9 +152,16 @@ def test_command(
     else:
         for outcome in built.outcomes:
             _tell_tests(outcome, passed=True)
-        count = sum(len(outcome.tests) for outcome in built.outcomes)
-        bad = sum(not test.passed for outcome in built.outcomes for test in outcome.tests)
-        click.echo(f"{many(count, 'test')}, {bad} failed")
+            if outcome.error is not None:
+                click.echo(click.style("error: ", fg="red", bold=True) + str(outcome.error), err=True)
+        tests = [test for outcome in built.outcomes for test in outcome.tests]
+        bad, warned = (
+            sum(test.blocks for test in tests),
+            sum(not test.passed and not test.blocks for test in tests),
+        )
+        click.echo(
+            f"{many(len(tests), 'test')}, {bad} failed" + (f", {many(warned, 'warning')}" if warned else "")
+        )
     if built.bad:
         ctx.exit(exit_code(built))
 
@@ -184,8 +193,6 @@ def exit_code(built: "Built") -> int:
 
 
 def _tell(built: "Built", output: Path | None) -> None:
-    from lakehouse.core.moments import render
-
     told = [outcome for outcome in built.outcomes if outcome.status != "kept"]
     wide = max((len(outcome.name) for outcome in told), default=0)
     for outcome in told:
@@ -201,17 +208,19 @@ def _tell(built: "Built", output: Path | None) -> None:
     elif built.commit is not None:
         kept = sum(outcome.status == "kept" for outcome in built.outcomes)
         also = f"; {kept:,} up to date" if kept else ""
-        click.echo(f"models: load {built.commit.seq}, as of {render(built.commit.effective_at)}{also}")
+        click.echo(
+            f"models: load {built.commit.seq}, as of {built.commit.effective_at:%Y-%m-%d %H:%M}Z{also}"
+        )
     elif not told:
-        click.echo(f"{_all_of(len(built.outcomes))} up to date")
+        click.echo(_up_to_date(len(built.outcomes)))
     if built.bad:
         click.echo(
             f"{many(len(built.bad), 'model')} not published; readers keep the version of before", err=True
         )
 
 
-def _all_of(n: int) -> str:
-    return "no models; put a SELECT in models/NAME.sql. Nothing is" if not n else many(n, "model")
+def _up_to_date(n: int) -> str:
+    return f"{many(n, 'model')} up to date" if n else "no models: put a SELECT into models/NAME.sql"
 
 
 def _about(built: "Built", outcome: "Outcome") -> str:

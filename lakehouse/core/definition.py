@@ -246,7 +246,7 @@ def _definition(name: str, record: JSON) -> Definition:
         description=_text(record, "description"),
         about={str(column): str(text) for column, text in record.get("about", {}).items()},
         columns=tuple((str(column), str(kind)) for column, kind in record.get("columns", ())),
-        tests=tuple(dict(test) for test in record.get("tests", ())),
+        tests=tuple(_test(test) for test in record.get("tests", ())),
         digest=_text(record, "digest"),
         fingerprint=_text(record, "fingerprint"),
         inputs={
@@ -281,6 +281,13 @@ def _check_spans(references: Iterable[Reference], sql: str) -> None:
         if not before <= reference.start < reference.end <= len(sql):
             raise ValueError(f"{reference.name} is said to stand at {reference.start} to {reference.end}")
         before = reference.end
+
+
+def _test(record: JSON) -> JSON:
+    """A test as the log has it; `kind` says what it is."""
+    if not isinstance(record.get("arguments", {}), dict):
+        raise TypeError(f"a test has the arguments {record['arguments']!r:.80}")
+    return {"kind": _text(record, "kind")} | record if record["kind"] else record
 
 
 def _text(record: JSON, name: str, default: str = "") -> str:

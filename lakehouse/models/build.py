@@ -8,6 +8,7 @@ and all of the new ones from then on.
 import contextlib
 import functools
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from lakehouse.models.spark import Spark
     from lakehouse.models.workspace import Workspace
 
+_Late = tuple[
+    Test, tuple[str, ...], tuple[Reference, ...], str
+]  # a test, the models it is of, what it reads, its file
 THREADS = 4  # models at once; DuckDB runs each on all cores as well
 
 
@@ -212,7 +216,7 @@ class Run:
         self.columns: dict[str, tuple[tuple[str, str], ...]] = {}
         self._in_spark: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
-        self._late: list[tuple[Test, tuple[str, ...], tuple[Reference, ...], str]] = []
+        self._late: list[_Late] = []
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -330,7 +334,9 @@ class Run:
         if name not in self.increments:  # whose new rows are settled, on top of what is stored
             self.workspace.settle(cursor, relation(name))
         normalize(self.workspace.rows(cursor, f"SELECT * FROM {relation(name)} LIMIT 0"))  # or SchemaError
-        if not graph.downstream([name], self.plan.reads) or self.workspace.differs(cursor, name):
+        before = self.plan.before.get(name)
+        same = before is not None and (before.kind, before.key) == (model.kind, model.key)
+        if not same or self.workspace.differs(cursor, name):
             self.changed.add(name)
         return replace(about, status="built", increment=name in self.increments)
 
@@ -379,9 +385,9 @@ class Run:
         from lakehouse.models import audit, failures
 
         files = [(f.test, f.models, f.references, f.test.arguments["path"]) for f in self.plan.tests]
-        for test, models, references, path in [*self._late, *files]:
-            outcomes = [self._outcomes[name] for name in models if name in self._outcomes]
-            touched = [o for o in outcomes if o.status != "kept" or self.checks_only]
+        late = [*self._late, *files]
+        for test, models, references, path in late:
+            touched = self._touched(models)
             read = [r.table for r in references if r.source == SOURCE]
             if not touched or not all(self._is_good(name) for name in (*models, *read)):
                 continue
@@ -402,6 +408,28 @@ class Run:
                 failures.keep_failures(self.lake, outcome.name, told.tests)
             if found.blocks:
                 self._without_readers(names)
+        while not self.checks_only and self._without_untested(late):
+            pass
+
+    def _touched(self, models: Iterable[str]) -> list[Outcome]:
+        """The outcomes of models that this build is to publish, or to look at."""
+        outcomes = [self._outcomes[name] for name in models if name in self._outcomes]
+        return [o for o in outcomes if o.status != "kept" or self.checks_only]
+
+    def _without_untested(self, late: Iterable[_Late]) -> bool:
+        """Take back what was held against a model that is not published, or was not held at all; whether there was any."""
+        for _, models, references, _ in late:
+            read = [r.table for r in references if r.source == SOURCE]
+            bad = {name for name in (*models, *read) if not self._is_good(name)}
+            for outcome in self._touched(models) if bad else ():
+                if outcome.good:
+                    said = f"a test of models.{outcome.name} reads models.{min(bad)}, which was not built"
+                    self._outcomes[outcome.name] = replace(
+                        outcome, status="skipped", error=NotFoundError(said)
+                    )
+                    self._without_readers({outcome.name})
+                    return True
+        return False
 
     def _without_readers(self, names: set[str]) -> None:
         """Take back what was made from models that turned out bad."""

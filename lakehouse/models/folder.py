@@ -59,6 +59,7 @@ def model_files(root: Path) -> list[ModelFile]:
         except UserError as error:
             raise UserError(f"{file.path}: {error.message}", hint=error.hint) from None
     _check_names(files, "models")
+    _check_beside(files)
     return files
 
 
@@ -120,6 +121,17 @@ def _check_names(files: Collection[ModelFile], what: str) -> None:
                 f"{first.path} and {file.path}: two {what} with {how}",
                 hint="The folder does not count: rename one of them.",
             )
+
+
+def _check_beside(files: Collection[ModelFile]) -> None:
+    """Refuse names of what stands beside another model: its history, its past, its changes."""
+    names = {file.name.lower(): file for file in files}
+    for file in files:
+        for end in ("_history_at", "_history", "_at", "_diff"):
+            base = names.get(file.name.lower().removesuffix(end)) if file.name.lower().endswith(end) else None
+            if base is not None:
+                msg = f"{file.path}: models.{file.name} is what stands beside models.{base.name} already"
+                raise UserError(msg, hint="Choose another name.")
 
 
 def parse_model(file: ModelFile, *, models: Collection[str], tables: Callable[[], Collection[str]]) -> Model:

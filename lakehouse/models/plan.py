@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse.core.definition import ABOUT, Definition, Reference, read_definitions
-from lakehouse.errors import IntegrityError, UserError
+from lakehouse.core.definition import ABOUT, Definition, Input, Reference, read_definitions
+from lakehouse.errors import FormatError, IntegrityError, UserError
 from lakehouse.models import graph
 from lakehouse.models.folder import ModelFile, model_files, parse_model, parse_test, test_files
+from lakehouse.models.header import split_header
 from lakehouse.models.model import SOURCE, Model, Test
 
 if TYPE_CHECKING:
@@ -101,8 +102,12 @@ class Plan:
             now: Stored models that this build changes.
         """
         anew = self.anew(name)
-        if anew or self.models[name].kind == "view":
-            return [anew] if anew else []
+        if anew:
+            return [anew]
+        model = self.models[name]
+        tested = model.tests or model.key or any(name in file.models for file in self.tests)
+        if model.kind == "view" and not tested:
+            return []  # there is nothing to do, and nothing to look at
         return [reason for _, reason in self.moved(name, positions, now)]
 
     def anew(self, name: str) -> str:
@@ -190,7 +195,10 @@ def read(
         UserError: A file is wrong; the message names it, and the line.
     """
     log = functools.cache(lake.log)
-    before = read_definitions(log(SOURCE).pipeline)
+    try:
+        before = read_definitions(log(SOURCE).pipeline)
+    except FormatError:  # nonsense, which a build puts right: all models are new to it
+        before = {}
     files = model_files(root)
     names = {file.name for file in files}
 
@@ -213,11 +221,16 @@ def read(
         raise next(
             (trouble for source, trouble in broken.items() if f"{source}." in error.message), error
         ) from None
-    models = {model.name: model for model in ordered}
+    chosen = {model.name for model in graph.select(ordered, select, exclude=exclude)}
+    # What is only read is read as it was published, whatever its file says by now.
+    inforce = [
+        m if m.name in chosen or m.name not in before else model_of(m.name, before[m.name]) for m in ordered
+    ]
+    models = {model.name: model for model in graph.order(inforce)}
     plan = Plan(
         models=models,
         before=before,
-        chosen=[model.name for model in graph.select(ordered, select, exclude=exclude)],
+        chosen=[name for name in models if name in chosen],
         removed=() if select or exclude else tuple(sorted(set(before) - set(models))),
         tests=tests,
         full=full,
@@ -252,19 +265,22 @@ def _moved(
 ) -> str:
     """How an input is another than the one that a definition's result was made from; empty if it is not."""
     read = before.inputs.get(reference.name)
-    until = about(positions) if reference.source == ABOUT else positions.get(reference.source, 0)
     if read is None:
         return f"{reference.name} was not read before"
     if reference.source == ABOUT:
-        return "" if read.seq == until else "there are new loads"
+        return "" if read == about(log, positions) else "there are new loads"
+    until = positions.get(reference.source, 0)
     if changed_since(log(reference.source), reference.table, read.seq, read.digest, until):
         return f"{reference.name}: load {read.seq} -> {until}"
     return ""
 
 
-def about(positions: Mapping[str, int]) -> int:
-    """What stands for the position of the tables about the lake: the number of all loads."""
-    return sum(seq for source, seq in positions.items() if source != SOURCE)
+def about(log: Callable[[str], "Log"], positions: Mapping[str, int]) -> Input:
+    """What stands for the position of the tables about the lake: how many loads there are, and which."""
+    others = sorted((source, seq) for source, seq in positions.items() if source != SOURCE)
+    said = [[source, seq, log(source).digest_at(seq)[:16] if seq else ""] for source, seq in others]
+    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return Input(seq=sum(seq for _, seq in others), digest=digest)
 
 
 def model_of(name: str, definition: Definition) -> Model:
@@ -301,9 +317,19 @@ def _model(
     known = before.get(file.name)
     if known is not None and (known.digest, known.path) == (file.digest, file.path):
         model = model_of(file.name, known)
-        if all(r.table in names for r in model.references if r.source == SOURCE):
+        if _is_in(file, known) and all(r.table in names for r in model.references if r.source == SOURCE):
             return model
     return parse_model(file, models=names, tables=tables)
+
+
+def _is_in(file: ModelFile, known: Definition) -> bool:
+    """Whether the SQL that a log has for a file is really what the file has: a log may say anything."""
+    text = file.content.decode(errors="replace")
+    if known.language == "python":
+        return file.path.endswith(".py") and text == known.sql
+    return not file.path.endswith(".py") and split_header(text, path=file.path).sql.strip().startswith(
+        known.sql
+    )
 
 
 def _tests(
@@ -321,7 +347,7 @@ def _tests(
     }
     for file in test_files(root):
         said = known.get((file.path, file.digest))
-        if said is not None:
+        if said is not None and said["arguments"]["sql"] in file.content.decode(errors="replace"):
             found = TestFile(
                 test=Test(kind="sql", arguments=said["arguments"], severity=said["severity"]),
                 references=tuple(

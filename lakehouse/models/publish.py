@@ -116,14 +116,16 @@ def write_files(run: "Run", folder: Path, names: Collection[str]) -> None:
 def _write(run: "Run", cursor: "duckdb.DuckDBPyConnection", load: "Load", model: Model) -> None:
     """Add a model's rows to the load."""
     name, increment = model.name, run.increments.get(model.name)
+    named = {column.lower(): column for column, _ in run.columns[name]}
+    key = [named[column.lower()] for column in model.key]
     if increment is None:
         rows = run.workspace.rows(cursor, f"SELECT * FROM {relation(name)}")
-        load.write(name, rows, disposition="replace", primary_key=model.key)
+        load.write(name, rows, disposition="replace", primary_key=key)
     elif not model.key:
         load.write(name, run.workspace.rows(cursor, increment.rows), disposition="append")
     else:
         rows, deletes = (run.workspace.rows(cursor, sql) for sql in (increment.rows, increment.deletes))
-        load.write(name, rows, disposition="merge", primary_key=model.key, deletes=deletes)
+        load.write(name, rows, disposition="merge", primary_key=key, deletes=deletes)
 
 
 def inputs_of(run: "Run", log: "Log", name: str) -> dict[str, Input]:
@@ -133,7 +135,7 @@ def inputs_of(run: "Run", log: "Log", name: str) -> dict[str, Input]:
     for reference in run.plan.behind(name):
         seq = run.workspace.positions.get(reference.source, 0)
         if reference.source == ABOUT:
-            found[reference.name] = Input(seq=about(run.workspace.positions))
+            found[reference.name] = about(run.plan.log, run.workspace.positions)
         elif reference.source == SOURCE and reference.table in built:
             found[reference.name] = Input(seq=log.head + 1)
         else:
