@@ -144,7 +144,7 @@ def _defined(
             continue
         found = None if (source, table.name) in met.raw else with_compaction(lake, log, table.name)
         try:
-            _define(connection, lake, log, table, found, tags, taken=views.names_in(source))
+            _define(connection, lake, log, table, found, tags, views)
         except duckdb.Error as error:
             if found is None:
                 met.broken[source, table.name] = unreadable(error, f"{source}.{table.name}")
@@ -171,15 +171,16 @@ def _define(
     table: TableLog,
     compacted: Compacted | None,
     tags: Mapping[str, Tag],
+    views: Views,
     *,
     before: str = "",
-    taken: Collection[str] = (),
 ) -> None:
     """Make a table's views and macros, of each only if its SQL is not what it was, as its digest says.
 
     DuckDB opens a file to make a view: most loads leave most views of their source as they are.
     """
-    made = statements(log, table, compacted, locate=lake.locate, tags=tags, taken=taken)
+    taken, shown = views.names_in(log.source), views.shown(log, table)
+    made = statements(log, table, compacted, locate=lake.locate, tags=tags, taken=taken, shown=shown)
     wanted = {hashlib.sha256(statement.encode()).hexdigest()[:_DIGITS]: statement for statement in made}
     said = " ".join(wanted)
     if said == before:
@@ -330,10 +331,9 @@ def _add(
     begin = f"{VIEW}{log.source}."
     digests = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
     before = dict(connection.execute(digests, [len(begin) + 1, begin]).fetchall())
-    taken = views.names_in(log.source)
     for table in views.tables(log):
         found = with_compaction(lake, log, table.name)
-        _define(connection, lake, log, table, found, tags, before=before.get(table.name, ""), taken=taken)
+        _define(connection, lake, log, table, found, tags, views, before=before.get(table.name, ""))
 
 
 def _check_sum(connection: duckdb.DuckDBPyConnection, logs: Mapping[str, Log]) -> None:

@@ -16,6 +16,7 @@ import duckdb
 from lakehouse.core.definition import ABOUT, Definition, Reference
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
+from lakehouse.core.types import Column
 from lakehouse.duck.compacted import shape
 from lakehouse.duck.current import VIEW
 from lakehouse.duck.modelcheck import checked_types, forbidden, refusal
@@ -71,6 +72,22 @@ class Views:
         views = {name.lower() for name in self.names_in(log.source)}
         return [table for name, table in log.tables.items() if name.lower() not in views]
 
+    def shown(self, log: Log, table: TableLog) -> list[str]:
+        """What is shown of a stored model's rows: its columns as it defines them now, in their order; else nothing.
+
+        Its table has the columns and types of all that it ever was.
+        """
+        model = self.definitions.get(table.name) if log.source == MODELS else None
+        stored = {column.source_name or column.name: column for column in table.columns}
+        if (
+            model is None
+            or model.is_view
+            or not model.columns
+            or any(n not in stored for n, _ in model.columns)
+        ):
+            return []
+        return [_shown(name, stored[name], kind) for name, kind in checked_types(model.columns)]
+
     def is_view(self, reference: Reference) -> bool:
         """Whether a reference is to a model that is a view."""
         model = self.definitions.get(reference.table) if reference.source == MODELS else None
@@ -108,7 +125,8 @@ class Views:
             return []
         about = shape(table) if reference.form in ("history", "diff") else None
         told_apart = [list(about.key), about.grouped] if about else []
-        return [[c.name, duck_type(c.type)] for c in table.columns] + [told_apart]
+        shown = self.shown(self.logs[reference.source], table)
+        return [[c.name, duck_type(c.type)] for c in table.columns] + [told_apart, *shown]
 
     def known(self) -> set[tuple[str, ...]]:
         """Schema and name, in lower case, of all tables and views that SQL of a view may read."""
@@ -323,3 +341,13 @@ def _drop(connection: duckdb.DuckDBPyConnection, name: str, kept: Collection[str
         macros.append(f"{view}_at")
     for macro in macros:
         connection.execute(f"DROP MACRO TABLE IF EXISTS {named(macro)}")
+
+
+def _shown(name: str, stored: Column, kind: str) -> str:
+    """A column of a stored model, as a name and type of today; kept as JSON where it had types that do not go together."""
+    column = f"_lake_o.{quote(stored.name)}"
+    if stored.type == "json" and kind != "JSON":
+        text = f"({column} ->> '$')"
+        of_text = {"VARCHAR": text, "BLOB": f"unhex({text})"}
+        column = of_text.get(kind, f"CAST({column} AS {kind})")
+    return f"{column} AS {quote(name)}"

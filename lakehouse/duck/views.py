@@ -36,6 +36,7 @@ def statements(
     locate: Callable[[str], str],
     tags: Mapping[str, Tag] = MappingProxyType({}),
     taken: Collection[str] = (),
+    shown: Sequence[str] = (),
 ) -> list[str]:
     """The views and macros of one table.
 
@@ -46,13 +47,18 @@ def statements(
         locate: From the key of a part to what DuckDB opens.
         tags: All tags, by name.
         taken: Names of other views in its schema, beside those of the log's tables.
+        shown: What is shown of its rows, which are called `_lake_o`; all of them by default. The history and what
+            changed are always shown whole.
     """
     positions = {name: tag.positions.get(log.source, 0) for name, tag in tags.items()}
     about = _Readable(log, table, compacted, locate, positions)
     name = about.named("")
+    now, then = (about.state(moment, table.columns) for moment in (TURNED, "t"))
+    if shown:
+        now, then = (f"SELECT {', '.join(shown)} FROM ({state}) AS _lake_o" for state in (now, then))
     made = [
-        f"CREATE VIEW {name} AS {about.state(TURNED, table.columns)}",
-        f"CREATE MACRO {about.named('_at')}(t) AS TABLE {about.state('t', table.columns)}",
+        f"CREATE VIEW {name} AS {now}",
+        f"CREATE MACRO {about.named('_at')}(t) AS TABLE {then}",
         f"CREATE MACRO {about.named('_diff')}(t1, t2) AS TABLE {about.diff('t1', 't2')}",
     ]
     history = about.history()

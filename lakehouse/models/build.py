@@ -26,6 +26,7 @@ from lakehouse.models.plan import Plan
 if TYPE_CHECKING:
     import duckdb
 
+    from lakehouse.core.types import Type
     from lakehouse.lake import Lake
     from lakehouse.models.audit import Outcome as Found
     from lakehouse.models.catchup import Catchup
@@ -292,6 +293,11 @@ class Run:
         }
         self.events.began(model, reads)
 
+    def stored(self, name: str) -> "dict[str, Type]":
+        """The types of the columns that the lake has of a model, by name; nothing for a build that takes nothing over."""
+        table = self.plan.log(SOURCE).tables.get(name) if self.plan.before else None
+        return {column.source_name or column.name: column.type for column in table.columns} if table else {}
+
     def _is_good(self, name: str) -> bool:
         outcome = self._outcomes.get(name)
         if outcome is not None:
@@ -310,7 +316,6 @@ class Run:
         """The candidate of a model, made."""
         from lakehouse.models import catchup, frames
         from lakehouse.models.workspace import relation
-        from lakehouse.parquet.arrow import normalize
 
         name = model.name
         if model.kind == "view":
@@ -332,8 +337,7 @@ class Run:
             else:
                 self.workspace.candidate(name, lambda to: cursor.execute(f"CREATE TABLE {to} AS {model.sql}"))
         if name not in self.increments:  # whose new rows are settled, on top of what is stored
-            self.workspace.settle(cursor, relation(name))
-        normalize(self.workspace.rows(cursor, f"SELECT * FROM {relation(name)} LIMIT 0"))  # or SchemaError
+            self.workspace.settle(cursor, relation(name), self.stored(name))
         before = self.plan.before.get(name)
         same = before is not None and (before.kind, before.key) == (model.kind, model.key)
         if not same or self.workspace.differs(cursor, name):

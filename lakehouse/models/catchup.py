@@ -161,7 +161,7 @@ def _computed(
     elif not rows:
         rows = f"SELECT * FROM build.{quote(driver.source)}.{quote(driver.table)} WHERE false"
     space.compute_over(cursor, model, driver, rows, to=new)
-    space.settle(cursor, new)
+    space.settle(cursor, new, run.stored(model.name))
     had, has = (
         {str(row[0]) for row in cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
         for table in (published, new)

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from lakehouse import tags
 from lakehouse.core.definition import ABOUT, Definition
+from lakehouse.core.types import Type
 from lakehouse.duck.current import is_behind
 from lakehouse.duck.modelcheck import forbidden
 from lakehouse.duck.modelsql import view_sql
@@ -289,16 +291,23 @@ class Workspace:
         found = cursor.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
         return tuple((str(row[0]), str(row[1])) for row in found)
 
-    def settle(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
+    def settle(
+        self, cursor: duckdb.DuckDBPyConnection, table: str, stored: Mapping[str, Type] = MappingProxyType({})
+    ) -> None:
         """Bring a result's columns to the types that they are stored in, so that what reads it now and later sees the same.
 
         Args:
             cursor: A connection to the workspace.
             table: Name of the table, in SQL.
+            stored: Types of the columns that the lake has of it, by name.
 
         Raises:
-            SchemaError: A number is too large for any of them.
+            SchemaError: A number is too large for any of them, or the lake has no such type.
         """
+        from lakehouse.core.types import unify
+        from lakehouse.duck.sql import duck_type, widened
+        from lakehouse.parquet.arrow import normalize
+
         for name, kind in cursor.execute(
             f"SELECT column_name, column_type FROM (DESCRIBE {table})"
         ).fetchall():
@@ -310,14 +319,38 @@ class Workspace:
                 msg = f"column {name!r} is a time with a zone, which a lake does not keep"
                 raise SchemaError(msg, hint="Cast it, for example to TIME or to text.")
             narrower = _stored(kind)
-            for stored in narrower:
+            for type_ in narrower:
                 with contextlib.suppress(duckdb.ConversionException):  # too large for it
-                    cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {stored}")
+                    cursor.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {type_}")
                     break
             else:
                 if narrower:
                     msg = f"column {name!r} has numbers of more than 38 digits, which a lake does not keep"
                     raise SchemaError(msg, hint="Cast it, for example to text or to DOUBLE.")
+
+        have = normalize(self.rows(cursor, f"SELECT * FROM {table} LIMIT 0"))[1]
+        for name, kind in have.items():
+            want = unify(stored.get(name, "null"), kind)
+            if want != "json" and duck_type(want) != duck_type(kind):
+                wider = widened(quote(name), kind, want)
+                cursor.execute(
+                    f"ALTER TABLE {table} ALTER {quote(name)} TYPE {duck_type(want)} USING {wider}"
+                )
+        self._canonical(cursor, table)
+
+    def _canonical(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
+        """Bring JSON to the text that it is stored as."""
+        kinds = dict(cursor.execute(f"SELECT column_name, column_type FROM (DESCRIBE {table})").fetchall())
+        if "JSON" not in kinds.values():
+            return
+        cursor.register("_lake_rows", self.rows(cursor, f"SELECT * FROM {table}"))
+        try:
+            columns = ", ".join(
+                f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name, kind in kinds.items()
+            )
+            cursor.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT {columns} FROM _lake_rows")
+        finally:
+            cursor.unregister("_lake_rows")
 
     def rows(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> "pa.Table":
         """A result in Arrow, with JSON as JSON: DuckDB hands it out as text."""
