@@ -132,7 +132,10 @@ class Workspace:
         model = self._models[name]
         if model.kind != "view":
             self._provide_table(SOURCE, name)
-        elif f"{SOURCE}.{name}" not in self._provided:
+            return
+        with self._lock:
+            if f"{SOURCE}.{name}" in self._provided:
+                return
             self.provide(model.references)
             self._check_reads(model)
             self._make(f"{SOURCE}.{name}", f"CREATE VIEW {relation(name)} AS {model.sql}")

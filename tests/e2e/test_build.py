@@ -449,3 +449,167 @@ def test_a_build_that_is_interrupted_ends_at_once_and_publishes_nothing(
     assert process.returncode == 130
     assert "interrupted" in said
     assert lake.log("models").head == 0
+
+
+def test_a_model_behind_its_driver_follows_it_from_where_it_was(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(
+        d="-- kind: table\nselect page, day from shop.visits",
+        m="-- kind: incremental\n-- key: [page]\nselect page, count(*) as n from d group by page",
+        a="-- kind: incremental\nselect page, day from d",
+    )
+    run("build", cwd=project).ok()
+    load(lake, 2)
+    run("build", "d", cwd=project).ok()
+    load(lake, 3)
+    run("build", cwd=project).ok()
+    assert rows(lake, "from models.m") == [("a", 4), ("b", 2), ("z", 1)]
+    assert len(rows(lake, "from models.a")) == 7
+
+
+def test_a_stored_model_has_the_columns_and_types_of_its_select_now(
+    lake: Lake, put: Callable[..., Path]
+) -> None:
+    project = put(
+        d="-- kind: table\n-- key: [sku]\nselect sku, price, kind from shop.products",
+        every="-- kind: table\nselect * from d",
+        view="select count(*) as n from d where price::varchar = '1.5'",
+    )
+    run("build", cwd=project).ok()
+    put(
+        d="-- kind: table\n-- key: [sku]\nselect kind as sort, price::varchar as price, sku from shop.products"
+    )
+    run("build", cwd=project).ok()
+    for name in ("d", "every"):
+        assert rows(lake, f"from models.{name} where price like '1%'") == [("x", "1.5", "a")], name
+        described = lake.query(f"describe models.{name}").fetchall()
+        assert [row[:2] for row in described] == [
+            ("sort", "VARCHAR"),
+            ("price", "VARCHAR"),
+            ("sku", "VARCHAR"),
+        ]
+    assert rows(lake, "from models.view") == [(1,)]
+    assert rows(lake, "select price, sort from models.d_at(1) where sku = 'a'") == [("1.5", None)]
+    assert "kind" in [row[0] for row in lake.query("describe models.d_history").fetchall()]
+    put(d="-- kind: table\n-- key: [sku]\nselect sku, price + 1 as price from shop.products")
+    run("build", cwd=project).ok()
+    assert rows(lake, "select price + 1 from models.d where sku = 'a'") == [(3.5,)]
+    assert run("build", cwd=project).ok().out == "3 models up to date\n"
+
+
+def test_builds_are_the_same_in_every_time_zone(
+    lake: Lake, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = "select seq, date_trunc('day', effective_at)::varchar as day from lakehouse.loads where source = 'shop'"
+    project = put(stored=f"-- kind: table\n{sql}", view=sql)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        run("build", cwd=project).ok()
+        assert rows(lake, "from models.stored") == rows(lake, "from models.view")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "ending", ["sys.exit(0)", "raise GeneratorExit", "return pl.DataFrame({'a': [object()]})", "return 1"]
+)
+def test_a_python_model_fails_alone(ending: str, lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(good="-- kind: table\nselect sku from shop.products")
+    text = f'"""\ninputs: {{products: shop.products}}\n"""\nimport sys\nimport polars as pl\n\n\ndef bad(products):\n    print("hi")\n    {ending}\n'
+    (project / "models" / "bad.py").write_text(text)
+    done = run("build", "--json", cwd=project)
+    assert done.code == 7
+    assert {model["name"]: model["status"] for model in done.json["models"]} == {
+        "bad": "failed",
+        "good": "built",
+    }
+    assert len(rows(lake, "from models.good")) == 3
+
+
+def test_a_history_is_read_as_it_was_known_then(lake: Lake, put: Callable[..., Path]) -> None:
+    text = "select sku, count(*) as versions, max(valid_to) as until from shop.products_history group by sku"
+    project = put(stored=f"-- kind: table\n{text}", view=text)
+    run("build", "--as-of", "2026-11-01T12:00:00Z", "-o", "out", cwd=project).ok()
+    with duckdb.connect() as client:
+        for name in ("stored", "view"):
+            found = client.execute(f"select * from '{project}/out/{name}.parquet' order by 1").fetchall()
+            assert found == [("a", 1, None), ("b", 1, None), ("c", 1, None)]
+
+
+def test_the_log_is_not_believed_what_a_file_says(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(m="-- kind: table\nselect sku from shop.products")
+    run("build", cwd=project).ok()
+    target = project / "lake" / "shop" / "stolen.csv"
+    pipeline = json.loads(json.dumps(lake.log("models").pipeline))
+    pipeline["models"]["m"]["sql"] = f"select 1 as x; copy (select 1) to '{target}'; select 1 as x"
+    with lake.load("models") as one:
+        one.pipeline = pipeline
+    run("build", "--full", cwd=project).ok()
+    assert not target.exists()
+    assert len(rows(lake, "from models.m")) == 3
+    with lake.load("models") as one:
+        one.pipeline = {"models": 5}
+    run("build", cwd=project).ok()  # nonsense is put right
+    assert len(rows(lake, "from models.m")) == 3
+
+
+def test_a_test_of_another_model_counts_only_what_is_published(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(
+        x="-- kind: table\nselect sku from shop.products",
+        m="-- kind: table\n-- tests:\n--   - relationships: {column: sku, to: models.x.sku}\nselect sku from shop.products",
+    )
+    run("build", cwd=project).ok()
+    (project / "models/tests").mkdir()
+    (project / "models/tests/few.sql").write_text("select * from x where sku = 'e'")
+    with lake.load("shop", observed_at=DAY + timedelta(days=3)) as one:
+        one.write(
+            "products",
+            [*PRODUCTS[1], {"sku": "e", "price": 1.0, "kind": "x"}],
+            disposition="replace",
+            primary_key="sku",
+        )
+    done = run("build", cwd=project)
+    assert done.code == 3
+    assert "a test of models.m reads models.x, which was not built" in done.out
+    assert len(rows(lake, "from models.m")) == 3
+    run("test", cwd=project).ok()
+
+
+def test_what_is_only_read_is_read_as_it_was_published(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(v="select sku from shop.products", m="-- kind: table\nselect count(*) as n from v")
+    run("build", cwd=project).ok()
+    put(v="select sku from shop.products where false", m="-- kind: table\nselect count(*) + 0 as n from v")
+    run("build", "m", cwd=project).ok()
+    assert rows(lake, "from models.m") == [(3,)]
+    run("build", cwd=project).ok()
+    assert rows(lake, "from models.m") == [(0,)]
+
+
+def test_a_view_is_tested_again_when_its_tables_changed(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(
+        v="-- tests:\n--   - row_count: {max: 3}\nselect * from shop.visits",
+        m="-- kind: table\nselect count(*) as n from v",
+    )
+    run("build", cwd=project).ok()
+    assert run("build", cwd=project).ok().out == "2 models up to date\n"
+    load(lake, 2)
+    assert run("build", cwd=project).code == 3
+    assert rows(lake, "from models.m") == [(3,)]
+
+
+@pytest.mark.parametrize("key", ["SKU", "Sku"])
+def test_a_key_is_named_in_any_case(key: str, lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(
+        t=f"-- kind: table\n-- key: [{key}]\nselect sku, price from shop.products",
+        i=f"-- kind: incremental\n-- key: [{key}]\nselect sku, price from shop.products",
+    )
+    run("build", cwd=project).ok()
+    load(lake, 2)
+    run("build", cwd=project).ok()
+    assert rows(lake, "from models.t") == rows(lake, "from models.i") == [("a", 1.5), ("b", 2.0), ("d", 5.0)]
+
+
+def test_names_of_what_stands_beside_a_model_are_refused(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(m="select 1 as x", m_history="select 2 as x")
+    run("build", cwd=project).failed(2, "m_history", "Choose another name")
