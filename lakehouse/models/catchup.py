@@ -109,6 +109,8 @@ def _after_loads(
     read = run.plan.before[model.name].inputs[driver.name]
     since = delta.seen(log, driver.table, read.seq, digest=read.digest)
     gained = delta.delta(run.lake, log, follows, since, run.workspace.positions[driver.source])
+    if gained.unchanged:
+        raise delta.WholeNeededError(f"{driver.name}: no load says what changed in it")
     return _computed(run, cursor, model, driver, follows, rows=gained.rows, groups=gained.groups)
 
 
@@ -158,8 +160,6 @@ def _computed(
         delta.check_comparable(cursor, published, follows, among)
         view = f"build.{quote(driver.source)}.{quote(driver.table)}"
         rows = delta.restricted(view, follows, among)
-    elif not rows:
-        rows = f"SELECT * FROM build.{quote(driver.source)}.{quote(driver.table)} WHERE false"
     space.compute_over(cursor, model, driver, rows, to=new)
     space.settle(cursor, new, run.stored(model.name))
     had, has = (

@@ -12,7 +12,7 @@ from lakehouse.core.gates import OPEN
 from lakehouse.core.moments import render
 from lakehouse.duck.names import quote
 from lakehouse.errors import UserError
-from lakehouse.models import graph
+from lakehouse.models import failures, graph
 from lakehouse.models.model import SOURCE, Model
 from lakehouse.models.plan import about
 from lakehouse.models.workspace import relation
@@ -56,7 +56,10 @@ def publish(run: "Run", log: "Log") -> tuple[Commit | None, dict[str, Definition
         name: _definition(run, log, name, built=outcome.status == "built") for name, outcome in new.items()
     }
     load.pipeline = to_json((kept | made).values())
-    return load.publish(), made
+    commit = load.publish()
+    for name in run.plan.removed:
+        failures.forget_failures(run.lake, name)
+    return commit, made
 
 
 def newest_load(run: "Run", names: Collection[str]) -> datetime | None:

@@ -49,7 +49,6 @@ class Workspace:
 
     Attributes:
         positions: The position in each log that everything is read at, by source.
-        scratch: A folder for what does not fit into memory.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Workspace:
             as_of: Turn it to this moment; now by default.
             scratch: A folder that is there, and nobody else's.
         """
-        self.scratch = scratch
         self._lake = lake
         self._models = models
         self._lock = threading.RLock()

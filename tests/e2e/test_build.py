@@ -191,6 +191,17 @@ def test_what_fails_a_test_is_not_published_and_neither_is_what_reads_it(
     assert run("test", "--failures", "--json", cwd=project).ok().json == []
 
 
+def test_a_model_that_is_gone_leaves_no_failing_rows(lake: Lake, put: Callable[..., Path]) -> None:
+    project = put(m="select sku, price from shop.products", n="select 1 as x")
+    run("build", cwd=project).ok()
+    put(m="-- tests:\n--   - range: {column: price, max: 1}\nselect sku, price from shop.products")
+    assert run("build", cwd=project).code == 3
+    assert run("test", "--failures", "--json", cwd=project).ok().json != []
+    put(m=None)
+    run("build", cwd=project).ok()
+    assert run("test", "--failures", "--json", cwd=project).ok().json == []
+
+
 def test_a_test_of_its_own_refuses_all_that_it_reads(lake: Lake, put: Callable[..., Path]) -> None:
     project = put()
     run("build", cwd=project).ok()
