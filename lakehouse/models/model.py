@@ -64,8 +64,3 @@ class Model:
     references: tuple[Reference, ...] = ()
     parameters: tuple[str, ...] = ()
     digest: str = ""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the tables that it reads, each once, in order of appearance."""
-        return tuple(dict.fromkeys(r.name for r in self.references))

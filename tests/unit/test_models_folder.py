@@ -140,7 +140,7 @@ def test_a_file_is_read_whole() -> None:
         ("relationships", "warn", 9),
     ]
     assert got.tests[1].arguments["to"] == "shop.products.sku"
-    assert got.inputs == ("shop.products",)
+    assert {reference.name for reference in got.references} == {"shop.products"}
     (read,) = got.references
     assert (read.form, got.sql[read.start : read.end]) == ("history", "shop.products_history")
     assert got.digest == hashlib.sha256(DAILY.encode()).hexdigest()
@@ -155,7 +155,7 @@ def test_a_file_without_a_header_is_a_view() -> None:
 
 def test_a_byte_order_mark_and_other_line_ends_do_no_harm() -> None:
     got = parsed(b"\xef\xbb\xbf-- key: a\r\n\r\nselect 1\r\nfrom zzz".replace(b"zzz", b"other"))
-    assert (got.key, got.line, got.inputs) == (("a",), 3, ("models.other",))
+    assert (got.key, got.line, [r.name for r in got.references]) == (("a",), 3, ["models.other"])
 
 
 @pytest.mark.parametrize(
