@@ -79,7 +79,12 @@ def _tags(store: Store) -> list[str]:
 
 
 def _copy_tags(
-    new: Mapping[str, bytes], dest: Store, there: Sequence[str], heads: Heads, known: dict[str, str], done: Beside
+    new: Mapping[str, bytes],
+    dest: Store,
+    there: Sequence[str],
+    heads: Heads,
+    known: dict[str, str],
+    done: Beside,
 ) -> None:
     taken = {name.lower(): name for name in there}
     for name, content in new.items():
@@ -91,7 +96,9 @@ def _copy_tags(
             continue
         other = taken.get(name.lower(), name)
         if other != name:
-            done.conflicts.append(f"tag {name}: {dest.url} has a tag {other}, whose name differs in case only")
+            done.conflicts.append(
+                f"tag {name}: {dest.url} has a tag {other}, whose name differs in case only"
+            )
         elif not _reaches(about, heads):
             done.held.append(name)
         elif _created(dest, key, content):

@@ -19,7 +19,7 @@ from sync import units, where
 from sync.fork import forked
 from sync.plan import Copy, Plan, Relation
 from sync.transfer import LISTED, Transfer
-from sync.units import Diverged, Need, Unit
+from sync.units import DivergedError, Need, Unit
 from sync.where import Where
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Way:
                     self.origin.store, source, seq=dest.head, digest=dest.digest,
                     until=self.until.get(source), connections=self.connections,
                 )  # fmt: skip
-            except Diverged:
+            except DivergedError:
                 relation = "diverged"
         gone = missing | _gone(self.origin.store, source, more)
         here, there = (dest.end, origin.end) if self.pulls else (origin.end, dest.end)

@@ -225,7 +225,10 @@ class _Work:
 
     def run(self) -> None:
         for at, unit in enumerate(self._units):
-            if self._whole == at > self._first and self._held.log_bytes + len(unit.content) > self._cut.log_bytes:
+            if (
+                self._whole == at > self._first
+                and self._held.log_bytes + len(unit.content) > self._cut.log_bytes
+            ):
                 self._close()
             self._held.add(unit)
             cost = self._spent + self._held.size_bytes + self._held.log_bytes
@@ -252,7 +255,10 @@ class _Work:
                     self.actions.append(Copy(path=need.path, sha256=need.sha256, size_bytes=need.size_bytes))
             self.actions.append(
                 Publish(
-                    source=batch[0].source, first=batch[0].first, last=batch[-1].last, size_bytes=held.log_bytes
+                    source=batch[0].source,
+                    first=batch[0].first,
+                    last=batch[-1].last,
+                    size_bytes=held.log_bytes,
                 )
             )
             self._spent += held.size_bytes + held.log_bytes

@@ -116,7 +116,11 @@ def copy(
     names = _chosen(there, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         way = Way(
-            origin=StoreSide(there), dest=StoreSide(here), pulls=True, until=until or {}, connections=connections
+            origin=StoreSide(there),
+            dest=StoreSide(here),
+            pulls=True,
+            until=until or {},
+            connections=connections,
         )
         work = _Pull(way, transfer, Hints(lake_id="", url=there.url))
         return work.run(names)
@@ -160,9 +164,7 @@ def pull(
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         known = {source: about.where for source, about in hints.sources.items()}
-        way = Way(
-            origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections
-        )
+        way = Way(origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections)
         try:
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from lakehouse import Lake
 from lakehouse.errors import LakehouseError, NotFoundError
 from lakehouse.store import Store
-from sync import beside, engine
+from sync import beside, engine, where
 from sync import hints as hinted
 from sync.engine import LakeSide, Seen, StoreSide, Way
 from sync.hints import Hints, Known
@@ -256,7 +256,7 @@ class _Push:
             at = self._way.carry(seen, self._transfer, max_bytes=most)
         except LakehouseError as error:
             with contextlib.suppress(LakehouseError):
-                self._remember(source, engine.where.find(self._mirror, source), unfinished=True)
+                self._remember(source, where.find(self._mirror, source), unfinished=True)
             return SourcePush(plan=seen.plan, after=self._after(source, seen), error=error)
         self._remember(source, at, unfinished=False)
         return SourcePush(plan=seen.plan, after=at.end)
@@ -269,7 +269,10 @@ class _Push:
         before = self._hints.sources.get(source, Known(where=at))
         whole = not unfinished and at.head >= self._lake.log(source).head
         self._hints.sources[source] = replace(
-            before, where=at, unfinished=unfinished, synced_at=datetime.now(UTC) if whole else before.synced_at
+            before,
+            where=at,
+            unfinished=unfinished,
+            synced_at=datetime.now(UTC) if whole else before.synced_at,
         )
 
     def _report(self, done: Sequence[SourcePush], *, stopped: bool) -> PushReport:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from lakehouse.core import layout
 from lakehouse.errors import DamagedPartError
@@ -99,7 +100,7 @@ class Transfer:
         self._progress = progress
         self._done = Progress(files=0, all_files=0, size_bytes=0, all_bytes=0)
 
-    def __enter__(self) -> "Transfer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -183,9 +184,7 @@ class Transfer:
 class _Copying:
     """One part after the other, in any thread."""
 
-    def __init__(
-        self, origin: Store, dest: Store, there: Mapping[str, Entry], bandwidth: Bandwidth
-    ) -> None:
+    def __init__(self, origin: Store, dest: Store, there: Mapping[str, Entry], bandwidth: Bandwidth) -> None:
         self._origin = origin
         self._dest = dest
         self._there = there
@@ -303,7 +302,11 @@ def fetch_digest(
 
 def damaged(store: Store, copy: Copy, size_bytes: int) -> DamagedPartError:
     """The error of a part that is not what was committed, where it is to be copied from."""
-    what = f"{size_bytes} bytes, not the {copy.size_bytes}" if size_bytes != copy.size_bytes else "other bytes than those"
+    what = (
+        f"{size_bytes} bytes, not the {copy.size_bytes}"
+        if size_bytes != copy.size_bytes
+        else "other bytes than those"
+    )
     return DamagedPartError(
         f"{store.url}/{copy.path}: has {what} that were committed; it was not copied",
         path=copy.path,

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout
-from lakehouse.core.commit import Commit
+from lakehouse.core.commit import Commit, Pack, Part
 from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityError
 from lakehouse.logpack import LogFile
 from lakehouse.store import Absent, LocalStore, Store
@@ -75,7 +76,7 @@ class Unit:
     needs: tuple[Need, ...]
 
 
-class Diverged(ForkError):
+class DivergedError(ForkError):
     """The units do not follow from the commit that they should follow."""
 
 
@@ -93,7 +94,7 @@ def units_of(content: bytes, *, key: str, source: str) -> list[Unit]:
     """
     found = commits.parse_file(content, key=key, source=source)
     lines = content.split(b"\n")
-    for before, commit in zip(found, found[1:], strict=False):
+    for before, commit in pairwise(found):
         _check_follows(commit, before.seq, before.digest, key)
     units, at = [], 0
     while at < len(found):
@@ -121,23 +122,19 @@ def _needs(found: Sequence[Commit]) -> list[Need]:
                 index = at.setdefault(part.path, len(needs))
                 if index < len(needs):
                     needs[index] = needs[index].until(commit.seq)
-                    continue
-                needs.append(
-                    Need(
-                        table=table, path=part.path, sha256=part.sha256, size_bytes=part.size_bytes,
-                        first=commit.seq, last=commit.seq,
-                    )  # fmt: skip
-                )
+                else:
+                    needs.append(_need(table, part, commit.seq, commit.seq))
         for table, packs in commit.packs.items():
             at = {}
-            needs += [
-                Need(
-                    table=table, path=pack.path, sha256=pack.sha256, size_bytes=pack.size_bytes,
-                    first=pack.first, last=pack.last, pack=True,
-                )
-                for pack in packs
-            ]  # fmt: skip
+            needs += [_need(table, pack, pack.first, pack.last, pack=True) for pack in packs]
     return needs
+
+
+def _need(table: str, part: Part | Pack, first: int, last: int, *, pack: bool = False) -> Need:
+    return Need(
+        table=table, path=part.path, sha256=part.sha256, size_bytes=part.size_bytes,
+        first=first, last=last, pack=pack,
+    )  # fmt: skip
 
 
 def _check_follows(commit: Commit, seq: int, digest: str, key: str) -> None:
@@ -165,7 +162,7 @@ def read(
         connections: Log files that are read at once.
 
     Raises:
-        Diverged: They follow from another commit than that one.
+        DivergedError: They follow from another commit than that one.
         IntegrityError: A log file is torn, missing or altered.
     """
     units: list[Unit] = []
@@ -194,7 +191,7 @@ def _check_joins(unit: Unit, before: Sequence[Unit], seq: int, digest: str) -> N
         )
     if unit.first == seq + 1 and unit.prev == digest:
         return
-    kind = ForkError if before else Diverged
+    kind = ForkError if before else DivergedError
     msg = f"{key}: commit {unit.first} does not follow from commit {seq} with the digest {digest[:12] or 'none'}…"
     raise kind(msg, path=key, hint="Two histories were mixed: restore the log from a mirror or backup.")
 
@@ -227,9 +224,7 @@ def _numbered(store: Store, source: str, seq: int) -> Iterator[Unit]:
             seq = unit.last
 
 
-def _contents(
-    store: Store, files: Sequence[LogFile], connections: int
-) -> Iterator[tuple[LogFile, bytes]]:
+def _contents(store: Store, files: Sequence[LogFile], connections: int) -> Iterator[tuple[LogFile, bytes]]:
     """What log files hold, in order; some are asked for ahead."""
     with ThreadPoolExecutor(max(1, min(connections, len(files)))) as pool:
         asked: deque[tuple[LogFile, Future[bytes]]] = deque()
