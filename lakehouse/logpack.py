@@ -121,7 +121,7 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
 
 def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
-    lines = _lines(store, file)
+    lines = raw_lines(store, file)
     if not file.last:
         return commits.parse_file(lines, key=file.key, source=source)
     try:
@@ -141,7 +141,7 @@ def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     return found
 
 
-def _lines(store: Store, file: LogFile) -> bytes:
+def raw_lines(store: Store, file: LogFile) -> bytes:
     """What a log file holds, whether it is compressed or not."""
     content = store.get(file.key)
     if not file.last:
@@ -164,7 +164,7 @@ def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
     strange: list[LogFile] = []
     for file in listing(store, log.source).covered:
         try:
-            found = commits.parse_file(_lines(store, file), key=file.key, source=log.source)
+            found = commits.parse_file(raw_lines(store, file), key=file.key, source=log.source)
             known = log.commits[file.first - 1 : file.first - 1 + len(found)]
             equal = [c.digest for c in found] == [c.digest for c in known]
         except Absent:
@@ -236,7 +236,7 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
             break
         files.insert(0, pack)
     try:
-        lines = b"".join(_lines(store, file) for file in files)
+        lines = b"".join(raw_lines(store, file) for file in files)
     except Absent:
         return None  # pruned just now: somebody else packs this log
     first = files[0].first
@@ -253,7 +253,7 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
     try:
         store.create(key, content)
     except Exists:  # of a run that died right after it, or of another one
-        if _lines(store, made) != lines:
+        if raw_lines(store, made) != lines:
             raise IntegrityError(
                 f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
             ) from None
