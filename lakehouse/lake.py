@@ -102,11 +102,8 @@ class Lake:
 
     def sources(self) -> list[str]:
         """Names of all sources that have a log, sorted."""
-        if isinstance(self.store, LocalStore):
-            names = self.store.folders(holding="_log")
-            return [name for name in names if not name.startswith(("_", "."))]
-        keys = (entry.key.split("/") for entry in self.store.list(""))
-        return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
+        names = self.store.folders(holding="_log")
+        return [name for name in names if not name.startswith(("_", "."))]
 
     def log(self, source: str) -> "Log":
         """The log of a source, with all that was committed until now; empty for one without loads.
