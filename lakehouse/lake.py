@@ -81,7 +81,7 @@ class Lake:
         try:
             about = json.loads(content)
             version, lake_id = int(about["format"]), str(about["lake_id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"{store.url}/{layout.LAKE_FILE}: does not say which format the lake has ({error})"
             raise FormatError(
                 msg,

@@ -230,7 +230,7 @@ def _contents(store: Store, files: Sequence[LogFile], connections: int) -> Itera
         asked: deque[tuple[LogFile, Future[bytes]]] = deque()
         try:
             for file in files:
-                asked.append((file, pool.submit(logpack.raw_lines, store, file)))
+                asked.append((file, pool.submit(logpack.lines_of, store, file)))
                 if len(asked) > 2 * connections:
                     first, content = asked.popleft()
                     yield first, content.result()
