@@ -123,7 +123,7 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
 
 def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
-    lines = lines_of(store, file)
+    lines = raw_lines(store, file)
     if not file.last:
         return commits.parse_file(lines, key=file.key, source=source)
     try:
@@ -143,7 +143,7 @@ def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     return found
 
 
-def lines_of(store: Store, file: LogFile) -> bytes:
+def raw_lines(store: Store, file: LogFile) -> bytes:
     """What a log file holds, whether it is compressed or not.
 
     Raises:
@@ -188,7 +188,7 @@ def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
     for file in listing(store, log.source).covered:
         try:
             found = commits.parse_file(
-                lines_of(store, file), key=file.key, source=log.source, cut=bool(file.last)
+                raw_lines(store, file), key=file.key, source=log.source, cut=bool(file.last)
             )
             known = log.commits[file.first - 1 : file.first - 1 + len(found)]
             equal = [c.digest for c in found] == [c.digest for c in known]
@@ -256,10 +256,10 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
         return None
     last = found.numbered[-1].first - 1
     try:
-        lines = b"".join(lines_of(store, file) for file in small)
+        lines = b"".join(raw_lines(store, file) for file in small)
         first = small[0].first
         for pack in reversed(found.packs):
-            before = lines_of(store, pack) if pack.last - pack.first <= 2 * (last - pack.last) else b""
+            before = raw_lines(store, pack) if pack.last - pack.first <= 2 * (last - pack.last) else b""
             if not before or len(before) + len(lines) > MOST_BYTES:
                 break
             first, lines = pack.first, before + lines
@@ -280,7 +280,7 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
     try:
         store.create(key, content)
     except Exists:  # of a run that died right after it, or of another one
-        if lines_of(store, made) != lines:
+        if raw_lines(store, made) != lines:
             raise IntegrityError(
                 f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
             ) from None
