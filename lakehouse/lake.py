@@ -119,6 +119,11 @@ class Lake:
             self._logs[source] = log
             return log
 
+    def forget(self, source: str) -> None:
+        """Read the log of a source anew the next time: another one is in its place."""
+        with self._lock:
+            self._logs.pop(source, None)
+
     def table(self, name: str) -> "tuple[Log, str]":
         """The log and the table that `source.table` names.
 
