@@ -23,6 +23,7 @@ from lakehouse.errors import (
     LakehouseError,
     SetupError,
     TornCommitError,
+    UserError,
 )
 from lakehouse.store.base import Absent, Exists, Store
 
@@ -235,6 +236,44 @@ def claim(store: Store, source: str, seq: int, content: bytes) -> bool:
         store.delete(key)
         return False
     return True
+
+
+def claim_pack(store: Store, source: str, *, after: int, last: int, lines: bytes) -> bool:
+    """Make commits part of the log that are no log file by themselves, by a pack from the first commit on.
+
+    For logs that end, or are gone on with, in the middle of what was written as one file. Others who claim a
+    number at the same time see the pack (`claim`), or are seen here.
+
+    Args:
+        store: The lake's store.
+        source: The source.
+        after: Where its log ends now.
+        last: Number of the last of the commits.
+        lines: All lines from the first commit to that one.
+
+    Returns:
+        Whether they are in the log. If not, look into the log again.
+
+    Raises:
+        UserError: There are more lines than a pack may hold.
+    """
+    if len(lines) > MOST_BYTES:
+        msg = f"{source}: its log up to commit {last} has {len(lines):,} bytes; one that is cut has {MOST_BYTES:,} at most"
+        raise UserError(msg, hint="Choose a moment between two runs of an import, or none.")
+    made = LogFile(1, last, layout.log_pack_key(source, 1, last), 0)
+    mine = True
+    try:
+        store.create(made.key, packed(lines))
+    except Exists:
+        mine = False
+        if raw_lines(store, made) != lines:
+            return False
+    seqs = (layout.log_file_seq(entry.key) or 0 for entry in store.list(layout.log_prefix(source)))
+    if not any(after < seq <= last for seq in seqs):
+        return True
+    if mine:
+        store.delete(made.key)
+    return False
 
 
 def pack_log(store: Store, log: Log) -> LogFile | None:
