@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from lakehouse.core.types import Type, decimal
 from lakehouse.parquet.arrow import JSON, arrow_type
-from sync.postgres.jsonb import canonical_text, held, json_texts, parsed
+from sync.postgres.jsonb import canonical_text, held, json_texts, parsed, same_text, same_value
 from sync.postgres.moments import iso_texts, ticks_of
 from sync.postgres.plain import decoded, plain
 
@@ -88,7 +88,7 @@ def to_postgres(array: pa.Array | pa.ChunkedArray, kind: Type) -> Converted:
         kind: The type of the column over the whole history.
     """
     if not isinstance(kind, str) or kind == "json":
-        texts, exact = held(json_texts(array, kind))
+        texts, exact = held(json_texts(array, kind), same_text if kind == "json" else same_value)
         return Converted(array=texts, exact=exact)
     if kind == TEXTS:
         return Converted(array=decoded(array).cast(pa.list_(pa.string())))
@@ -126,6 +126,8 @@ def from_postgres(
     if kind in _RANGES:
         ticks = values.cast(_ticks_type(kind))
         return _put(ticks, {row: int(text) for row, text in (exact or {}).items()}).cast(arrow_type(kind))
+    if kind.endswith("_ns"):
+        return _from_iso(values, kind)
     return values.cast(arrow_type(kind))
 
 
@@ -212,6 +214,14 @@ def _within(values: pa.Array, kind: str) -> Converted:
     exact = dict(zip(rows, map(str, ticks.filter(odd).to_pylist()), strict=True))
     nearest = pc.min_element_wise(pc.max_element_wise(ticks, low, skip_nulls=False), high, skip_nulls=False)
     return Converted(array=nearest.cast(ticks.type).cast(arrow_type(kind)), exact=exact)
+
+
+def _from_iso(texts: pa.Array, kind: str) -> pa.Array:
+    try:
+        return texts.cast(arrow_type(kind))
+    except pa.ArrowInvalid:  # Arrow does not read the texts that it writes of the first second of its range
+        ticks = _unless_null(ticks_of(kind))
+        return pa.array(map(ticks, texts.to_pylist()), type=pa.int64()).cast(arrow_type(kind))
 
 
 def _ticks_type(kind: str) -> pa.DataType:
