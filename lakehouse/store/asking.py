@@ -77,6 +77,11 @@ def wait_s(retry_after: str | None) -> float:
         return 0.0
 
 
+def size_in(content_range: str | None, content: bytes) -> int:
+    """Bytes of a whole object, by the header of an answer with a part of it."""
+    return int(content_range.rsplit("/", 1)[1]) if content_range else len(content)
+
+
 def patiently(ask: Callable[[], T]) -> T:
     """The answer to a request, which is asked again after failures that pass, ever less often.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, wait_s
+from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, size_in, wait_s
 from lakehouse.store.base import Entry
 from lakehouse.store.hashing import blocks, differing, first_of, size_of
 
@@ -40,12 +40,23 @@ class Gcs:
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> bytes:
         """The bytes of an object from `first` up to `last`, exclusive."""
-        headers = (
+        span = (
             {}
             if not first and last is None
             else {"Range": f"bytes={first}-{'' if last is None else last - 1}"}
         )
-        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=headers)[1]
+        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)[1]
+
+    def end(self, name: str, count: int) -> tuple[bytes, int]:
+        """The last bytes of an object, and its size."""
+        span = {"Range": f"bytes=-{count}"}
+        try:
+            headers, content = self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)
+        except Failure as failure:
+            if failure.text.startswith("416"):  # it is empty
+                return b"", 0
+            raise
+        return content, size_in(headers.get("Content-Range"), content)
 
     def look(self, name: str) -> Entry:
         """What the service says about an object."""
