@@ -81,7 +81,7 @@ class Lake:
         try:
             about = json.loads(content)
             version, lake_id = int(about["format"]), str(about["lake_id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"{store.url}/{layout.LAKE_FILE}: does not say which format the lake has ({error})"
             raise FormatError(
                 msg,
@@ -118,6 +118,11 @@ class Lake:
             log = replay(self.store, source) if known is None else follow(self.store, known)
             self._logs[source] = log
             return log
+
+    def forget(self, source: str) -> None:
+        """Read the log of a source anew the next time: another one is in its place."""
+        with self._lock:
+            self._logs.pop(source, None)
 
     def table(self, name: str) -> "tuple[Log, str]":
         """The log and the table that `source.table` names.
