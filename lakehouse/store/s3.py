@@ -14,12 +14,22 @@ from typing import Any
 
 from lakehouse.store.asking import SILENCE_S, SLOWEST, Failure, patiently, size_in
 from lakehouse.store.base import Entry
-from lakehouse.store.hashing import PIECE, blocks, checksums, differing, size_of
+from lakehouse.store.hashing import PIECE, Span, checksums, differing, size_of
 from lakehouse.store.s3wire import Wire, refused
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a multipart upload
 _PIECES_AT_ONCE = 4
 _MD5_CHARS = 32
+_RIGHTS = {
+    "get_object": "s3:GetObject and s3:ListBucket",  # without the latter what is absent is refused
+    "head_object": "s3:GetObject and s3:ListBucket",
+    "list_objects_v2": "s3:ListBucket",
+    "delete_object": "s3:DeleteObject",
+    "put_object": "s3:PutObject",
+    "create_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
+    "complete_multipart_upload": "s3:PutObject",
+}
 _ELSEWHERE = ("301", "307", "400 AuthorizationHeaderMalformed")  # the bucket is in another region
 
 
@@ -74,11 +84,9 @@ class S3:
         size = size_of(data)
         condition = {"IfNoneMatch": "*"} if create else {}
         if size < WHOLE:
-            content = data if isinstance(data, bytes) else data.read_bytes()
-            sent = checksums(content, ["md5"])
-            about = self._ask(
-                "put_object", Key=name, Body=content, ContentMD5=_base64(sent["md5"]), **condition
-            )
+            body = Span(data, 0, size)
+            sent = checksums(body, ["md5"])
+            about = self._ask("put_object", Key=name, Body=body, ContentMD5=_base64(sent["md5"]), **condition)
         else:
             about = self._send_pieces(name, data, size, condition)
             sent = checksums(data, ["etag32m"])
@@ -159,7 +167,7 @@ class S3:
         from concurrent.futures import ThreadPoolExecutor
 
         def send(start: int) -> str:
-            piece = b"".join(blocks(data, start, min(start + PIECE, size)))
+            piece = Span(data, start, min(start + PIECE, size))
             md5 = checksums(piece, ["md5"])["md5"]
             answer = self._ask(
                 "upload_part",
@@ -177,7 +185,11 @@ class S3:
     # Requests.
 
     def _ask(self, operation: str, **asked: Any) -> dict[str, Any]:
-        return patiently(lambda: self._once(operation, **asked))
+        try:
+            return patiently(lambda: self._once(operation, **asked))
+        except Failure as failure:
+            failure.needs = _RIGHTS[operation]
+            raise
 
     def _once(self, operation: str, **asked: Any) -> dict[str, Any]:
         from fsspec.asyn import sync
@@ -217,6 +229,8 @@ class S3:
                     if not failure.text.startswith(_ELSEWHERE):
                         raise
                     self._wire = (client, None)  # the client finds out where the bucket is
+        if "Body" in asked:
+            asked = {**asked, "Body": b"".join(asked["Body"].blocks())}
         call = getattr(await self._fs.get_s3(self._bucket), operation)
         answer = await call(**self._fs._get_s3_method_kwargs(call, Bucket=self._bucket, **asked))  # noqa: SLF001
         if operation == "get_object":

@@ -5,14 +5,14 @@ a bucket is, with which credentials and certificates, is still asked of the clie
 and botocore signs. What needs more (requester pays, keys of one's own, access points) takes the client.
 """
 
+import functools
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from lakehouse.store.asking import Failure, kind_of, wait_s
-from lakehouse.store.hashing import blocks
+from lakehouse.store.hashing import Span, checksums, whole
 
 _SMALL = 2**20  # bytes that aiohttp takes in one
 _METHODS = {
@@ -89,7 +89,6 @@ class Wire:
         return {**answer, "Body": content}
 
     async def _request(self, operation: str, asked: dict[str, Any]) -> Any:
-        from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
         from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 
         query = (
@@ -97,26 +96,44 @@ class Wire:
             if "PartNumber" in asked
             else {}
         )
-        body = asked.get("Body", b"")
+        body = asked.get("Body", whole(b""))
+        headers = {header: asked[name] for name, header in _HEADERS.items() if name in asked}
+        if "Body" in asked:
+            headers["Content-Length"] = str(len(body))
         request = AWSRequest(
             method=_METHODS[operation],
             url=f"{self._base}{quote(asked['Key'], safe='/~')}{'?' if query else ''}{urlencode(query)}",
-            headers={header: asked[name] for name, header in _HEADERS.items() if name in asked},
-            data=body,
+            headers=headers,
         )
         if self._signed:
             signer = self._client._request_signer  # noqa: SLF001 - it has the credentials
             credentials = await signer._credentials.get_frozen_credentials()  # noqa: SLF001
-            S3SigV4Auth(credentials, "s3", self._client.meta.region_name).add_auth(request)
+            request.context["body"] = body
+            signing()(credentials, "s3", self._client.meta.region_name).add_auth(request)
         prepared = request.prepare()
         prepared.stream_output = False
-        if len(body) >= _SMALL:
-            prepared.body = _sending(body)
+        prepared.body = b"".join(body.blocks()) if len(body) < _SMALL else _sending(body)
         return prepared
 
 
-async def _sending(body: bytes | Path) -> Any:
-    for block in blocks(body):
+@functools.cache
+def signing() -> Any:
+    """What signs: botocore's own, over bytes that are not in memory."""
+    from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
+
+    class Signing(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
+        """Signs the body over plain connections only, as the client does where a checksum goes along."""
+
+        def payload(self, request: Any) -> str:
+            if request.url.startswith("https://"):
+                return "UNSIGNED-PAYLOAD"
+            return checksums(request.context["body"], ["sha256"])["sha256"]
+
+    return Signing
+
+
+async def _sending(body: Span) -> AsyncIterator[bytes]:
+    for block in body.blocks():
         yield block
 
 
