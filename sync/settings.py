@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
@@ -65,6 +66,13 @@ class Mirror:
     def shown(self) -> str:
         """Its URL for people, without secrets."""
         return redacted(self.url)
+
+    @property
+    def place(self) -> str:
+        """Its URL as its store tells it: a path for a folder."""
+        if self.url.startswith("file://"):
+            return str(Path(self.url.removeprefix("file://")).resolve())
+        return self.url.rstrip("/")
 
     def open(self) -> "Store":
         """The store of a mirror that is a lake.

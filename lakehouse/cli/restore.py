@@ -1,0 +1,1 @@
+"""`lakehouse restore`: a lake back from a mirror."""
