@@ -91,8 +91,8 @@ def _project_and_lake(place: str | None) -> Iterator[Finding]:
         yield Finding(what="project", ok=True, found=str(project.root))
         place = project.place
     yield from _lake(place)
-    for name in project.mirrors if project else ():
-        yield _mirror(project, name)
+    if project is not None:
+        yield from (_mirror(project, name) for name in project.mirrors)
 
 
 def _lake(place: str) -> Iterator[Finding]:
@@ -175,14 +175,45 @@ def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, st
 
     store = mirror.open()
     if not store.creates:
-        return False, "has no create-if-absent, which keeps two writers apart", "Use gs://, s3://, az:// or file://"
+        return (
+            False,
+            "has no create-if-absent, which keeps two writers apart",
+            "Use gs://, s3://, az:// or file://",
+        )
     try:
         there = Lake.open(store).id
     except NoLakeError:
         return None, "nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
     if lake_id is not None and there != lake_id:
-        return False, f"is another lake ({there}, not {lake_id})", "Change its url: one prefix holds one lake."
+        return (
+            False,
+            f"is another lake ({there}, not {lake_id})",
+            "Change its url: one prefix holds one lake.",
+        )
     return True, "reachable, this lake", ""
+
+
+def _database(mirror: "Mirror", _lake_id: str | None) -> tuple[bool | None, str, str]:
+    from sync.postgres.connecting import connect, fetch
+
+    with connect(mirror.url) as connection:
+        asked = (
+            "SELECT current_setting('server_version') AS version, current_user::text AS role, "
+            "current_database()::text AS name, has_database_privilege(current_database(), 'CREATE') AS may_make, "
+            "to_regnamespace('lakehouse') IS NOT NULL AS begun"
+        )
+        found = fetch(connection, asked).to_pylist()[0]
+    said = f"PostgreSQL {found['version']}, as {found['role']}"
+    if not found["may_make"]:
+        grant = f'GRANT CREATE ON DATABASE "{found["name"]}" TO "{found["role"]}"'
+        return (
+            (None if found["begun"] else False),
+            f"{said}, which may not make schemas",
+            f"Let its owner run: {grant}",
+        )
+    if not found["begun"]:
+        return None, f"{said}; nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
+    return True, said, ""
 
 
 def _space(folder: Path) -> Finding:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sync.plan import Progress
+    from sync.transfer import Progress
 
 
 @contextmanager
