@@ -13,11 +13,12 @@ from lakehouse.errors import LakehouseError, UserError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from lakehouse.project import Project
-    from sync.plan import Plan
     from sync.postgres.push import PgReport
     from sync.postgres.push import SourcePush as PgSourcePush
     from sync.postgres.push import SourceStatus as PgSourceStatus
+
+    from lakehouse.project import Project
+    from sync.plan import Plan
     from sync.pull import PullReport
     from sync.push import PushReport, SourcePush, SourceStatus
     from sync.settings import Mirror
@@ -117,9 +118,9 @@ def each(
         records += told.records
         for line in () if as_json else told.lines:
             click.echo(line)
-        for error in told.errors:
-            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {error}", err=True)
-            codes.add(error.exit_code)
+        for trouble in told.errors:
+            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {trouble}", err=True)
+            codes.add(trouble.exit_code)
     if as_json:
         print_json(records)
     elif draw is not None:

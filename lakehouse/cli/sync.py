@@ -11,11 +11,12 @@ from lakehouse.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sync.postgres.push import SourceStatus as PgSourceStatus
+
     from lakehouse.cli.mirrors import Told
     from lakehouse.errors import LakehouseError
     from lakehouse.lake import Lake
     from lakehouse.store import Store
-    from sync.postgres.push import SourceStatus as PgSourceStatus
     from sync.push import PushReport, SourceStatus
     from sync.settings import Mirror
 
