@@ -294,9 +294,7 @@ def _lines_of(record: JSON, where: str) -> int:
     if isinstance(said, int) and said >= 1:
         return said
     msg = f"{where}: is not a commit (lines is {said!r})"
-    raise FormatError(
-        msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup."
-    )
+    raise FormatError(msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup.")
 
 
 def _carry(record: JSON, before: JSON) -> JSON:
