@@ -22,13 +22,14 @@ from sync.postgres.plain import decoded, plain
 
 EXACT = "_lake_exact"  # the column of every table with what its other columns cannot hold
 EXACT_TYPE = "jsonb"
+TEXTS = "text[]"  # of a column of our own: lists of texts without NUL
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "bigint", "uint8", "uint16", "uint32"}
 _TYPES = {
     "null": "text", "bool": "boolean", "string": "text", "binary": "bytea", "json": "jsonb",
     "uint64": "numeric(20,0)", "float32": "double precision", "float64": "double precision",
     "date": "date", "time": "time", "timestamp": "timestamp", "timestamptz": "timestamptz",
-    "timestamp_ns": "text", "timestamptz_ns": "text",
+    "timestamp_ns": "text", "timestamptz_ns": "text", TEXTS: TEXTS,
 } | dict.fromkeys(_INTEGERS, "bigint")  # fmt: skip
 # The first and last value that PostgreSQL has, as Arrow counts: days, or microseconds, since 1970 (since midnight).
 _FIRST_MOMENT, _LAST_MOMENT = -210_866_803_200_000_000, 2**63 - 1  # 4714-11-24 BC; all that 64 bits have
@@ -89,6 +90,8 @@ def to_postgres(array: pa.Array | pa.ChunkedArray, kind: Type) -> Converted:
     if not isinstance(kind, str) or kind == "json":
         texts, exact = held(json_texts(array, kind), same_text if kind == "json" else same_value)
         return Converted(array=texts, exact=exact)
+    if kind == TEXTS:
+        return Converted(array=decoded(array).cast(pa.list_(pa.string())))
     values = plain(array, kind)
     if kind == "null":
         return Converted(array=pa.nulls(len(values), pa.string()))
@@ -110,6 +113,8 @@ def from_postgres(
         exact: By row, what lies in `_lake_exact` for this column.
     """
     values = decoded(array)
+    if kind == TEXTS:
+        return values
     if kind == "null":
         return pa.nulls(len(values))
     if not isinstance(kind, str) or kind == "json":
