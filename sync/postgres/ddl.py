@@ -12,8 +12,10 @@ _SORTABLE = ("bigint", "boolean", "date", "double precision", "numeric", "time")
 
 
 def create_schema(schema: str, *, comment: str = "") -> list[str]:
-    """Statements that make a schema unless it is there."""
-    made = [f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}"]
+    """Statements that make a schema unless it is there. Where it is, the right to make schemas is not needed."""
+    there = f"SELECT FROM pg_catalog.pg_namespace WHERE nspname = {literal(schema)}"
+    body = f"BEGIN IF NOT EXISTS ({there}) THEN CREATE SCHEMA {quote(schema)}; END IF; END"
+    made = [f"DO {literal(body)}"]
     return [*made, f"COMMENT ON SCHEMA {quote(schema)} IS {literal(comment)}"] if comment else made
 
 

