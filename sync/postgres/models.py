@@ -150,7 +150,7 @@ class ViewWork:
         self.inserted = self.closed = 0
         self.trouble: LakehouseError | None = None
         self.form: dict[str, Any] = {}
-        self.place = self._placed(())
+        self.place = self.placed(())
         there = before is not None and before.kind == self.kind
         self.action: Action = "rebuilt" if there else "new"
         if before is not None and there and before.made == made and not anew:
@@ -174,7 +174,8 @@ class ViewWork:
         """Whether there is anything to do."""
         return self.action != "same"
 
-    def _placed(self, columns: tuple[PgColumn, ...]) -> Place:
+    def placed(self, columns: tuple[PgColumn, ...]) -> Place:
+        """What it is called and has in Postgres."""
         words, about = described(self.definition, {c.name: c.identifier for c in columns})
         return Place(
             schema=self.schema, table=self.definition.name, view=self.view, base=identifier(f"_{self.definition.name}"),
@@ -192,11 +193,11 @@ class ViewWork:
         """Bring the rows of now to Postgres. A view that cannot be read is left as it was there."""
         del url, duck, connections
         try:
-            columns, rows = self._rows()
+            columns, rows = self.rows_of_now()
         except LakehouseError as error:
             self.trouble, self.action = error, "failed"
             return
-        self.place = self._placed(columns)
+        self.place = self.placed(columns)
         copied = [
             PgColumn(name=f"c{at}", identifier=c.identifier, type=c.type) for at, c in enumerate(columns)
         ]
@@ -211,7 +212,7 @@ class ViewWork:
             yield batch
             told(batch.num_rows)
 
-    def _rows(self) -> "tuple[tuple[PgColumn, ...], Iterator[pa.RecordBatch]]":
+    def rows_of_now(self) -> "tuple[tuple[PgColumn, ...], Iterator[pa.RecordBatch]]":
         """The columns of the view, and its rows with these called c0, c1 and so on."""
         import pyarrow as pa
 
