@@ -110,6 +110,7 @@ def push(
     bandwidth: int | None = None,
     max_transfer: int | None = None,
     prune: bool = False,
+    raising: bool = True,
     progress: Report | None = None,
 ) -> PushReport:
     """Bring a mirror up to date. Nothing in it is overwritten, and nothing deleted unless `prune` says so.
@@ -126,6 +127,7 @@ def push(
         bandwidth: Bytes a second, on average; None for no limit.
         max_transfer: Bytes that may be copied at most; the rest waits for the next time.
         prune: Delete in the mirror what packs stand for, and what a retention let go.
+        raising: Raise the first error at the end; else the report has them, and nothing is pruned.
         progress: Called after every file.
 
     Raises:
@@ -144,10 +146,10 @@ def push(
                 stopped=any(each.plan.stopped for each in seen),
             )
         report = work.run(seen, max_transfer)
-    for each in report.sources:
-        if each.error is not None:
-            raise each.error
-    if prune:
+    failed = [each.error for each in report.sources if each.error is not None]
+    if failed and raising:
+        raise failed[0]
+    if prune and not failed:
         from sync.sweep import sweep
 
         sweep(lake, mirror, name=name, sources=names)
