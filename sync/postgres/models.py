@@ -30,6 +30,7 @@ from sync.postgres.tables import (
     dropping,
     load,
     new_name,
+    readers,
     spelled,
 )
 from sync.postgres.types import EXACT, PgColumn, pg_type
@@ -237,6 +238,7 @@ class ViewWork:
         if self._loaded is None:
             return
         place, old = self.place, None
+        seen = readers(connection, place)
         if self.before is not None and self.before.kind != self.kind:
             drop(connection, self.schema, self.before)
         elif self.before is not None:
@@ -256,3 +258,4 @@ class ViewWork:
         )
         if old is not None:
             dropping(connection, ddl.drop_table(self.schema, old), place)
+        execute(connection, seen)
