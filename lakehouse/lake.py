@@ -122,6 +122,10 @@ class Lake:
             self._logs[source] = log
             return log
 
+    def known(self, source: str) -> "Log | None":
+        """The log of a source as it was last read; None if it was not yet."""
+        return self._logs.get(source)
+
     def table(self, name: str) -> "tuple[Log, str]":
         """The log and the table that `source.table` names.
 

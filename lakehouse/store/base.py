@@ -49,6 +49,9 @@ class Store(Protocol):
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
 
+    def read(self, key: str, first: int, last: int) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+
     def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, replacing one that is there. A Path is a local file to take the bytes from."""
 

@@ -66,6 +66,12 @@ class LocalStore:
         with _reading(path, key), open(path, "rb") as file:
             return file.read()
 
+    def read(self, key: str, first: int, last: int) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+        with self.open(key) as file:
+            file.seek(first)
+            return file.read(last - first)
+
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         path = self.path(key)

@@ -28,6 +28,10 @@ class MemoryStore:
         except KeyError:
             raise Absent(key) from None
 
+    def read(self, key: str, first: int, last: int) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+        return self.get(key)[first:last]
+
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         return io.BytesIO(self.get(key))

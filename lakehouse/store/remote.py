@@ -68,6 +68,11 @@ class FsspecStore:
         with self._asking(key):
             return cast("bytes", self.fs.cat_file(self.path(key)))
 
+    def read(self, key: str, first: int, last: int) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+        with self._asking(key):
+            return cast("bytes", self.fs.cat_file(self.path(key), start=first, end=last))
+
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         with self._asking(key):
