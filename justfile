@@ -19,6 +19,11 @@ query +ARGS:
 build *ARGS:
     @lakehouse build "$@"
 
+# Send what the mirrors lack: all of them, or those that are named
+[no-exit-message]
+sync *ARGS:
+    @lakehouse sync "$@"
+
 # Any other command of the lakehouse: just lake log shop
 [no-exit-message]
 lake +ARGS:

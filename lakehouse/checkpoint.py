@@ -148,11 +148,13 @@ def _content(store: Store, key: str) -> bytes:
 def _ends_with(store: Store, log: Log) -> bool:
     """Whether the log file that the summary ends with is as long as it was, and ends with that commit."""
     key, size = log.reach.key, log.reach.last_bytes
-    if layout.log_file_seq(key) is None or not key.startswith(layout.log_prefix(log.source)):
+    packed = layout.log_pack_span(key) is not None  # of a log that was cut and has no numbered file
+    if not key.startswith(layout.log_prefix(log.source)) or not (packed or layout.log_file_seq(key)):
         return False
-    if size <= _WHOLE_BELOW:
+    if packed or size <= _WHOLE_BELOW:
         content = store.get(key)
         found = len(content)
+        content = logpack.unpacked(content, key=key) if packed else content
     else:
         with store.open(key) as file:
             found = file.seek(0, os.SEEK_END)

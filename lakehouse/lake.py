@@ -81,7 +81,7 @@ class Lake:
         try:
             about = json.loads(content)
             version, lake_id = int(about["format"]), str(about["lake_id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"{store.url}/{layout.LAKE_FILE}: does not say which format the lake has ({error})"
             raise FormatError(
                 msg,
@@ -102,11 +102,8 @@ class Lake:
 
     def sources(self) -> list[str]:
         """Names of all sources that have a log, sorted."""
-        if isinstance(self.store, LocalStore):
-            names = self.store.folders(holding="_log")
-            return [name for name in names if not name.startswith(("_", "."))]
-        keys = (entry.key.split("/") for entry in self.store.list(""))
-        return sorted({k[0] for k in keys if len(k) == 3 and k[1] == "_log" and not k[0].startswith("_")})  # noqa: PLR2004
+        names = self.store.folders(holding="_log")
+        return [name for name in names if not name.startswith(("_", "."))]
 
     def log(self, source: str) -> "Log":
         """The log of a source, with all that was committed until now; empty for one without loads.
@@ -125,6 +122,11 @@ class Lake:
     def known(self, source: str) -> "Log | None":
         """The log of a source as it was last read; None if it was not yet."""
         return self._logs.get(source)
+
+    def forget(self, source: str) -> None:
+        """Read the log of a source anew the next time: another one is in its place."""
+        with self._lock:
+            self._logs.pop(source, None)
 
     def table(self, name: str) -> "tuple[Log, str]":
         """The log and the table that `source.table` names.

@@ -8,6 +8,7 @@ once the small files are pruned, a name in the middle of the log is free again. 
 """
 
 import gzip
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from lakehouse.errors import (
     LakehouseError,
     SetupError,
     TornCommitError,
+    UserError,
 )
 from lakehouse.store.base import Absent, Exists, Store
 
 WORTH = 64  # numbered log files that are worth a pack
+MOST_BYTES = 256 << 20  # of the lines in a pack: a small file may unpack to more than any memory holds
 _HINT = (
     "Restore it from a mirror or backup. Where all log files that it stands for are still there, "
     "it may be deleted."
@@ -121,11 +124,11 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
 
 def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
-    lines = _lines(store, file)
+    lines = raw_lines(store, file)
     if not file.last:
         return commits.parse_file(lines, key=file.key, source=source)
     try:
-        found = commits.parse_file(lines, key=file.key, source=source)
+        found = commits.parse_file(lines, key=file.key, source=source, cut=True)
     except TornCommitError as error:
         raise TornCommitError(error.message, path=file.key, hint=_HINT) from error
     except FormatError as error:
@@ -141,18 +144,39 @@ def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     return found
 
 
-def _lines(store: Store, file: LogFile) -> bytes:
-    """What a log file holds, whether it is compressed or not."""
+def raw_lines(store: Store, file: LogFile) -> bytes:
+    """What a log file holds, whether it is compressed or not.
+
+    Raises:
+        FormatError: It cannot be unpacked, or holds more than `MOST_BYTES`.
+    """
     content = store.get(file.key)
-    if not file.last:
-        return content
+    return unpacked(content, key=file.key) if file.last else content
+
+
+def unpacked(content: bytes, *, key: str) -> bytes:
+    """What a log pack holds, byte for byte; `key` is for messages.
+
+    Raises:
+        FormatError: It cannot be unpacked, or holds more than `MOST_BYTES`.
+    """
     try:
-        return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as file:
+            lines = file.read(MOST_BYTES + 1)
     except EOFError as error:
-        msg = f"{file.key}: ends too early ({len(content)} bytes)"
-        raise TornCommitError(msg, path=file.key, hint=_HINT) from error
+        msg = f"{key}: ends too early ({len(content)} bytes)"
+        raise TornCommitError(msg, path=key, hint=_HINT) from error
     except (OSError, zlib.error) as error:
-        raise FormatError(f"{file.key}: cannot be unpacked ({error})", path=file.key, hint=_HINT) from error
+        raise FormatError(f"{key}: cannot be unpacked ({error})", path=key, hint=_HINT) from error
+    if len(lines) > MOST_BYTES:
+        msg = f"{key}: holds more than {MOST_BYTES:,} bytes, which no log pack does"
+        raise FormatError(msg, path=key, hint=_HINT)
+    return lines
+
+
+def packed(lines: bytes) -> bytes:
+    """The content of a log pack that holds the lines."""
+    return gzip.compress(lines, mtime=0)
 
 
 def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
@@ -164,7 +188,9 @@ def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
     strange: list[LogFile] = []
     for file in listing(store, log.source).covered:
         try:
-            found = commits.parse_file(_lines(store, file), key=file.key, source=log.source)
+            found = commits.parse_file(
+                raw_lines(store, file), key=file.key, source=log.source, cut=bool(file.last)
+            )
             known = log.commits[file.first - 1 : file.first - 1 + len(found)]
             equal = [c.digest for c in found] == [c.digest for c in known]
         except Absent:
@@ -212,6 +238,44 @@ def claim(store: Store, source: str, seq: int, content: bytes) -> bool:
     return True
 
 
+def claim_pack(store: Store, source: str, *, after: int, last: int, lines: bytes) -> bool:
+    """Make commits part of the log that are no log file by themselves, by a pack from the first commit on.
+
+    For logs that end, or are gone on with, in the middle of what was written as one file. Others who claim a
+    number at the same time see the pack (`claim`), or are seen here.
+
+    Args:
+        store: The lake's store.
+        source: The source.
+        after: Where its log ends now.
+        last: Number of the last of the commits.
+        lines: All lines from the first commit to that one.
+
+    Returns:
+        Whether they are in the log. If not, look into the log again.
+
+    Raises:
+        UserError: There are more lines than a pack may hold.
+    """
+    if len(lines) > MOST_BYTES:
+        msg = f"{source}: its log up to commit {last} has {len(lines):,} bytes; one that is cut has {MOST_BYTES:,} at most"
+        raise UserError(msg, hint="Choose a moment between two runs of an import, or none.")
+    made = LogFile(1, last, layout.log_pack_key(source, 1, last), 0)
+    mine = True
+    try:
+        store.create(made.key, packed(lines))
+    except Exists:
+        mine = False
+        if raw_lines(store, made) != lines:
+            return False
+    seqs = (layout.log_file_seq(entry.key) or 0 for entry in store.list(layout.log_prefix(source)))
+    if not any(after < seq <= last for seq in seqs):
+        return True
+    if mine:
+        store.delete(made.key)
+    return False
+
+
 def pack_log(store: Store, log: Log) -> LogFile | None:
     """Lay numbered log files together in a pack, if there are enough of them.
 
@@ -229,31 +293,33 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
     small = found.numbered[:-1]
     if len(small) < WORTH:
         return None
-    files = list(small)
     last = found.numbered[-1].first - 1
-    for pack in reversed(found.packs):
-        if pack.last - pack.first > 2 * (last - pack.last):
-            break
-        files.insert(0, pack)
     try:
-        lines = b"".join(_lines(store, file) for file in files)
+        lines = b"".join(raw_lines(store, file) for file in small)
+        first = small[0].first
+        for pack in reversed(found.packs):
+            before = raw_lines(store, pack) if pack.last - pack.first <= 2 * (last - pack.last) else b""
+            if not before or len(before) + len(lines) > MOST_BYTES:
+                break
+            first, lines = pack.first, before + lines
     except Absent:
         return None  # pruned just now: somebody else packs this log
-    first = files[0].first
+    if len(lines) > MOST_BYTES:
+        return None
     key = layout.log_pack_key(log.source, first, last)
-    read_back = commits.parse_file(lines, key=key, source=log.source)
+    read_back = commits.parse_file(lines, key=key, source=log.source, cut=True)
     if [c.digest for c in read_back] != [c.digest for c in log.commits[first - 1 : last]]:
         raise ForkError(
             f"{log.source}: its log files {first} to {last} are not what was read of them before",
-            path=files[0].key,
+            path=small[0].key,
             hint="Run `lakehouse verify`; restore the log from a mirror or backup.",
         )
-    content = gzip.compress(lines, mtime=0)
+    content = packed(lines)
     made = LogFile(first, last, key, len(content))
     try:
         store.create(key, content)
     except Exists:  # of a run that died right after it, or of another one
-        if _lines(store, made) != lines:
+        if raw_lines(store, made) != lines:
             raise IntegrityError(
                 f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
             ) from None

@@ -27,6 +27,7 @@ class Project:
         retention: What is kept of the past, for all sources; see `lakehouse.retention`.
         source_retention: Policies that differ, by source.
         openlineage: Where builds are told to; see `lakehouse.models.openlineage`.
+        mirrors: Settings of each mirror, by name; `sync.settings` reads them.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Project:
     retention: str = "keep all"
     source_retention: dict[str, str] = field(default_factory=dict)
     openlineage: dict[str, Any] = field(default_factory=dict)
+    mirrors: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -96,7 +98,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
 
 
 def _project(root: Path, settings: dict[str, Any]) -> Project:
-    known = {"lake", "gates", "openlineage", "retention", "sources"}
+    known = {"lake", "gates", "mirrors", "openlineage", "retention", "sources"}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(
@@ -122,7 +124,18 @@ def _project(root: Path, settings: dict[str, Any]) -> Project:
         },
         retention=str(settings.get("retention", "keep all")),
         openlineage=dict(settings.get("openlineage", {})),
+        mirrors=_mirrors(root, settings.get("mirrors", {})),
         source_retention={n: str(about["retention"]) for n, about in sources.items() if "retention" in about},
+    )
+
+
+def _mirrors(root: Path, values: object) -> dict[str, dict[str, Any]]:
+    """Their settings as they are written: what a variable holds is read when a mirror is used."""
+    if isinstance(values, dict) and all(isinstance(about, dict) for about in values.values()):
+        return values
+    raise UserError(
+        f"{root / CONFIG}: [tool.lakehouse.mirrors] is not a table of mirrors",
+        hint='Write:\n  [tool.lakehouse.mirrors.bucket]\n  url = "gs://my-bucket/lake"',
     )
 
 

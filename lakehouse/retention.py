@@ -372,10 +372,6 @@ class _Staged:
         """The whole part. Raises Absent."""
         return self.data[key] if key in self.data else self._lake.store.get(key)
 
-    def read(self, key: str, first: int, last: int) -> bytes:
-        """Some of the bytes of the part. Raises Absent."""
-        return self.data[key][first:last] if key in self.data else self._lake.store.read(key, first, last)
-
     def open(self, key: str) -> BinaryIO:
         """The part as a seekable binary reader. Raises Absent."""
         return io.BytesIO(self.data[key]) if key in self.data else self._lake.store.open(key)

@@ -29,6 +29,8 @@ COMMANDS = {
     "pack": ("keeping", "Make few large files of many small ones; content never changes."),
     "prune": ("keeping", "Delete the small files that verified packs stand for."),
     "expire": ("keeping", "Let old states go, by an explicit policy."),
+    "sync": ("sync", "Send what the mirrors lack; say how far they are; get what they have more."),
+    "restore": ("restore", "Get a lake back from a mirror, now or as of any moment, every byte verified."),
     "quarantine": ("quarantine", "Look at loads that a gate refused; approve or discard them."),
     "docs": ("docs", "Make a catalogue of the lake and its models: one page, no server."),
     "doctor": ("upkeep", "Say what is installed, what is reachable, and what to do."),

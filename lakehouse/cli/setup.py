@@ -26,6 +26,9 @@ max_drop = 0.5             # a snapshot that loses more than half of its rows go
 
 # [tool.lakehouse.sources.prices.gates]
 # allow_empty = true       # limits of one source
+
+# [tool.lakehouse.mirrors.bucket]
+# url = "gs://my-bucket/lake"   # then: lakehouse sync; s3://, az://, file://, postgresql:// too
 """
 
 _IGNORE = """\

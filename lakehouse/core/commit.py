@@ -204,13 +204,14 @@ def lines(commits: Sequence[Commit], *, prev: str) -> bytes:
     return b"".join(line + b"\n" for line in out)
 
 
-def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
+def parse_file(content: bytes, *, key: str, source: str, cut: bool = False) -> list[Commit]:
     """The commits of one log file, in order. The chain is not checked here.
 
     Args:
-        content: The bytes of the file.
+        content: The bytes of the file, or of several, one after the other.
         key: Its key, for messages.
         source: The source whose log it belongs to.
+        cut: The last file may have fewer lines than it says: a log pack's name says where it ends.
 
     Raises:
         TornCommitError, FormatError, UnsafePathError: The file is not what it should be.
@@ -227,8 +228,9 @@ def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
     for number, line in enumerate(content[:-1].split(b"\n"), 1):
         where = f"{key}:{number}"
         record = _load(line, where)
-        said_lines = record.get("lines")
-        to_come = (said_lines if isinstance(said_lines, int) else to_come) - 1
+        if "format" in record:  # it leaves nothing out: a file begins here, also after one that was cut
+            to_come = _lines_of(record, where)
+        to_come -= 1
         if before is not None:
             record = _carry(record, before)
         _check_format(record, where)
@@ -237,15 +239,20 @@ def parse_file(content: bytes, *, key: str, source: str) -> list[Commit]:
         except FormatError as error:  # of a type, which does not know where it was found
             msg = f"{where}: {error.message}"
             raise FormatError(msg, path=key, hint=error.hint) from error
-        except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UserError) as error:
             reason = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             msg = f"{where}: is not a commit ({reason})"
             raise FormatError(msg, path=key, hint="Restore this file from a mirror or backup.") from error
         before = record
-    if to_come > 0:
+    if to_come > 0 and not cut:
         msg = f"{key}: {to_come} commits are missing at its end"
         raise TornCommitError(msg, path=key, hint="Restore this file from a mirror or backup.")
     return commits
+
+
+def begins_file(line: bytes) -> bool:
+    """Whether a line of a log was the first of a file when it was written: it alone has `format`."""
+    return b'"format"' in line and "format" in json.loads(line)
 
 
 def digest_of(line: bytes) -> str:
@@ -279,6 +286,15 @@ def _check_format(record: JSON, where: str) -> None:
     if not isinstance(version, int) or version > FORMAT:
         msg = f"{where}: has format version {version!r}; this lakehouse reads up to {FORMAT}"
         raise FormatError(msg, path=where.rsplit(":", 1)[0], hint="Upgrade lakehouse, then try again.")
+
+
+def _lines_of(record: JSON, where: str) -> int:
+    """How many lines the file has that begins with this record."""
+    said = record.get("lines", 1)
+    if isinstance(said, int) and said >= 1:
+        return said
+    msg = f"{where}: is not a commit (lines is {said!r})"
+    raise FormatError(msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup.")
 
 
 def _carry(record: JSON, before: JSON) -> JSON:

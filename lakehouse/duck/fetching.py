@@ -18,8 +18,7 @@ from lakehouse.core import layout
 from lakehouse.duck.cache import Cache, cache
 from lakehouse.errors import LakehouseError
 from lakehouse.store.base import Absent, Store
-from lakehouse.store.local import LocalStore
-from lakehouse.store.memory import MemoryStore
+from lakehouse.store.remote import FsspecStore
 
 if TYPE_CHECKING:
     from lakehouse.core.files import File
@@ -155,8 +154,13 @@ class Part:
 
     def read(self, first: int, last: int) -> bytes:
         """Some of its bytes, from the store."""
+        store = self._parts.store
         try:
-            return self._parts.store.read(self.key, first, min(last, self.size_bytes))
+            if isinstance(store, FsspecStore):
+                return store.read(self.key, first, last)
+            with store.open(self.key) as file:
+                file.seek(first)
+                return file.read(last - first)
         except Absent:
             raise FileNotFoundError(self.key) from None
 
@@ -211,9 +215,7 @@ def _fetch_all(waiting: "queue.SimpleQueue[weakref.ref[Part]]") -> None:
 
 def is_far(store: Store) -> bool:
     """Whether what is in a store is worth keeping on this machine."""
-    return not isinstance(store, (LocalStore, MemoryStore)) and not getattr(
-        store, "url", "memory:"
-    ).startswith("memory:")
+    return isinstance(store, FsspecStore) and store.protocol != "memory"
 
 
 def table_of(key: str) -> str:

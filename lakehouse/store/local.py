@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,11 @@ class LocalStore:
         """The folder's path."""
         return str(self.root)
 
+    @property
+    def creates(self) -> bool:
+        """It is create-if-absent."""
+        return True
+
     def path(self, key: str) -> Path:
         """The file of a key.
 
@@ -66,20 +72,23 @@ class LocalStore:
         with _reading(path, key), open(path, "rb") as file:
             return file.read()
 
-    def read(self, key: str, first: int, last: int) -> bytes:
-        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
-        with self.open(key) as file:
-            file.seek(first)
-            return file.read(last - first)
-
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         path = self.path(key)
         with _reading(path, key):
             return path.open("rb")
 
+    def stat(self, key: str) -> Entry:
+        """Size of an object. Raises Absent."""
+        path = self._file(key)
+        with _reading(path, key):
+            about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise Absent(key)
+        return Entry(key, about.st_size)
+
     def put(self, key: str, data: bytes | Path) -> None:
-        """Write an object, replacing one that is there. A Path is moved from where it can be."""
+        """Write an object, replacing one that is there. A Path is linked to where it can be."""
         target, temporary = self._prepare(key)
         try:
             self._fill(temporary, data)
@@ -90,11 +99,17 @@ class LocalStore:
             _forget(temporary)
         _confirm(target)
 
-    def create(self, key: str, data: bytes) -> None:
-        """Write an object only if there is none with that key. Raises Exists."""
+    def create(self, key: str, data: bytes | Path) -> None:
+        """Write an object only if there is none with that key. A Path is copied.
+
+        Raises:
+            Exists: There is one.
+        """
         target, temporary = self._prepare(key)
+        if os.path.lexists(target):  # before a large file is copied for nothing
+            raise Exists(key)
         try:
-            self._fill(temporary, data)
+            self._fill(temporary, data, link=False)
             # A hard link is create-if-absent and atomic on every local file system that has them.
             os.link(temporary, target)
         except FileExistsError:
@@ -185,10 +200,13 @@ class LocalStore:
         self._known_folders.update(unsure)
         _forget_stale(folder)
 
-    def _fill(self, temporary: Path, data: bytes | Path) -> None:
+    def _fill(self, temporary: Path, data: bytes | Path, *, link: bool = True) -> None:
         if isinstance(data, Path):
             try:
-                os.link(data, temporary)
+                if link:
+                    os.link(data, temporary)
+                else:  # what is created from a lake's part is to have bytes of its own: it may be a backup
+                    shutil.copyfile(data, temporary)
             except OSError:  # another file system, or one without links: copy
                 shutil.copyfile(data, temporary)
             with temporary.open("rb") as file:

@@ -1,16 +1,18 @@
 """From a path or URL to a store."""
 
 from pathlib import Path
+from typing import Any
 
 from lakehouse.store.base import Store
 from lakehouse.store.local import LocalStore
 
 
-def open_store(place: str | Path) -> Store:
+def open_store(place: str | Path, **options: Any) -> Store:
     """The store at a path or URL: a folder, `file://…`, or any URL that fsspec knows.
 
     Args:
-        place: `./lake`, `/data/lake`, `file:///data/lake`, `gs://bucket/lake`, `s3://…`, `memory://…`.
+        place: `./lake`, `/data/lake`, `file:///data/lake`, `gs://bucket/lake`, `s3://…`, `az://…`, `memory://…`.
+        options: Of the filesystem behind a URL, such as `endpoint_url`; a folder takes none.
 
     Raises:
         SetupError: The URL needs a package that is not installed.
@@ -22,4 +24,4 @@ def open_store(place: str | Path) -> Store:
         return LocalStore(Path(text.removeprefix("file://")))
     from lakehouse.store.remote import FsspecStore
 
-    return FsspecStore(text)
+    return FsspecStore(text, **options)

@@ -1,4 +1,4 @@
-"""A store behind a URL that fsspec knows: Google Cloud Storage first, S3, memory, and others.
+"""A store behind a URL that fsspec knows: Google Cloud Storage first, S3, Azure, and memory.
 
 Objects are created whole by the service itself, so there is no temporary name. Listing caches are
 switched off: a stale one would hide other writers' commits.
@@ -6,25 +6,54 @@ switched off: a stale one would hide other writers' commits.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
+from urllib.parse import urlsplit
 
-from lakehouse.errors import LakehouseError, SetupError, UserError
-from lakehouse.store.base import Absent, Entry, Exists
+from lakehouse.errors import SetupError, UserError
+from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered
+from lakehouse.store.base import Absent, Entry
+from lakehouse.store.ranged import END, RangedFile
 
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
-_CREATES = {"gs", "gcs", "s3", "s3a", "memory"}  # protocols whose `mode="create"` is create-if-absent
+_EXTRAS = {
+    "gs": "gcs",
+    "gcs": "gcs",
+    "s3": "s3",
+    "s3a": "s3",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+_CREATES = {*_EXTRAS, "memory"}  # protocols with create-if-absent
+_CONNECTIONS = 64  # at once to one service
 
-# What filesystems answer where there is no object: some take a path below an object, or a prefix, for a fault.
-_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+class _Service(Protocol):
+    """The objects of one bucket, by their full names; failures are `Failure`s."""
+
+    creates: bool
+
+    def read(self, name: str, first: int = 0, last: int | None = None) -> bytes: ...
+
+    def end(self, name: str, count: int) -> tuple[bytes, int]: ...
+
+    def look(self, name: str) -> Entry: ...
+
+    def write(self, name: str, data: bytes | Path, *, create: bool) -> None: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def walk(self, prefix: str) -> Iterator[Entry]: ...
+
+    def below(self, prefix: str) -> Sequence[str]: ...
 
 
 class FsspecStore:
     """Objects below a URL.
 
     Args:
-        url: `gs://bucket/prefix`, `s3://bucket/prefix`, `memory://prefix`, …
+        url: `gs://bucket/prefix`, `s3://bucket/prefix`, `az://container/prefix`, `memory://prefix`.
         options: Passed on to fsspec's filesystem, such as `endpoint_url` or `token`.
 
     Raises:
@@ -38,95 +67,121 @@ class FsspecStore:
         import fsspec
 
         self.protocol = url.split("://", 1)[0]
+        self._url = _without_secrets(url)
         if self.protocol not in _CREATES:
-            msg = (
-                f"{url}: {self.protocol}:// has no create-if-absent, which a lake needs to keep writers apart"
-            )
+            msg = f"{self._url}: {self.protocol}:// has no create-if-absent, which a lake needs to keep writers apart"
             raise UserError(msg, hint=f"Use a folder, or one of: {', '.join(sorted(_CREATES))}.")
-        if self.protocol != "memory":
-            options.setdefault("use_listings_cache", False)
         try:
-            self.fs, root = fsspec.core.url_to_fs(url, **options)
+            self.fs, root = fsspec.core.url_to_fs(url, **_settings(self.protocol, options))
         except ImportError as error:
             extra = _EXTRAS.get(self.protocol, "")
-            msg = f"{url}: needs a package that is not installed ({error})"
+            msg = f"{self._url}: needs a package that is not installed ({error})"
             raise SetupError(msg, hint=f"Install it: pip install 'lakehouse[{extra}]'") from error
-        self._root = str(root).rstrip("/")
-        self._url = url.rstrip("/")
+        self._service, self._root = _service(self.fs, self.protocol, str(root).rstrip("/"))
 
     @property
     def url(self) -> str:
         """The URL, without the options."""
         return self._url
 
+    @property
+    def creates(self) -> bool:
+        """Whether `create` is create-if-absent."""
+        return self._service.creates
+
     def path(self, key: str) -> str:
-        """The object's full path, as the filesystem wants it."""
-        return f"{self._root}/{key}"
+        """The object's full name, as the service wants it."""
+        return f"{self._root}{key}"
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises Absent."""
-        with self._asking(key):
-            return cast("bytes", self.fs.cat_file(self.path(key)))
-
-    def read(self, key: str, first: int, last: int) -> bytes:
-        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
-        with self._asking(key):
-            return cast("bytes", self.fs.cat_file(self.path(key), start=first, end=last))
+        with answered(self._url, key):
+            return self._service.read(self.path(key))
 
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
-        with self._asking(key):
-            file = self.fs.open(self.path(key), "rb")
-        if (getattr(file, "details", None) or {}).get("type") == "directory":
-            file.close()
-            raise Absent(key)
-        return cast("BinaryIO", file)
+        with answered(self._url, key):
+            end, size = self._service.end(self.path(key), END)
+        return cast("BinaryIO", RangedFile(lambda first, last: self.read(key, first, last), end, size))
+
+    def read(self, key: str, first: int, last: int) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+        with answered(self._url, key):
+            return self._service.read(self.path(key), first, last)
+
+    def stat(self, key: str) -> Entry:
+        """Size and checksums of an object. Raises Absent."""
+        with answered(self._url, key):
+            about = self._service.look(self.path(key))
+        return Entry(key, about.size_bytes, about.checksums)
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Write an object, replacing one that is there."""
-        with self._asking(key):
-            if isinstance(data, Path):
-                self.fs.put_file(str(data), self.path(key))
-            else:
-                self.fs.pipe_file(self.path(key), data)
+        with answered(self._url, key):
+            self._service.write(self.path(key), data, create=False)
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes | Path) -> None:
         """Write an object only if there is none with that key. Raises Exists."""
-        with self._asking(key):
-            try:
-                self.fs.pipe_file(self.path(key), data, mode="create")
-            except FileExistsError:
-                raise Exists(key) from None
+        with answered(self._url, key):
+            self._service.write(self.path(key), data, create=True)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """All objects whose key begins with the prefix, in order of key."""
-        try:
-            with self._asking(prefix):
-                found = self.fs.find(self.path(prefix).rstrip("/"), detail=True)
-        except Absent:
-            return
-        root = self._root.lstrip("/")
-        for path in sorted(found):
-            key = path.lstrip("/").removeprefix(root).lstrip("/")
-            if key.startswith(prefix):  # an object of the folder's very name is found too
-                yield Entry(key, int(found[path]["size"] or 0))
+        """All objects whose key begins with the prefix, in order of key; page by page."""
+        with answered(self._url, prefix):
+            for about in self._service.walk(self.path(prefix)):
+                key = about.key.removeprefix(self._root.lstrip("/"))
+                if key.startswith(prefix):  # an object of the folder's very name is found too
+                    yield Entry(key, about.size_bytes, about.checksums)
+
+    def folders(self, *, holding: str) -> Sequence[str]:
+        """Names of the folders at the top that hold objects in a folder of a name, sorted."""
+        with answered(self._url, ""):
+            names = sorted(self._service.below(self._root))
+        return [name for name in names if next(self.list(f"{name}/{holding}/"), None) is not None]
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
-        with contextlib.suppress(Absent), self._asking(key):
-            self.fs.rm_file(self.path(key))
+        with contextlib.suppress(Absent), answered(self._url, key):
+            self._service.remove(self.path(key))
 
-    @contextlib.contextmanager
-    def _asking(self, key: str) -> Iterator[None]:
-        """Turn what the many clients raise into the three answers that a caller can act on."""
-        try:
-            yield
-        except LakehouseError:
-            raise
-        except _ABSENT:
-            raise Absent(key) from None
-        except Exception as error:
-            raise SetupError(
-                f"{self._url}/{key}: the store gave no answer ({type(error).__name__}: {error})",
-                hint="Check the URL, the credentials and the network, then run the same command again.",
-            ) from error
+
+def _settings(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a filesystem: no caches, limits on time, no repetitions of its own."""
+    if protocol == "memory":
+        return options
+    options = {"use_listings_cache": False, **options}
+    if _EXTRAS[protocol] == "s3":
+        ours = {
+            "connect_timeout": CONNECT_S,
+            "read_timeout": SILENCE_S,
+            "max_pool_connections": _CONNECTIONS,
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "request_checksum_calculation": "when_required",  # md5 goes along, which every service knows
+        }
+        options["config_kwargs"] = {**ours, **options.get("config_kwargs", {})}
+    return options
+
+
+def _service(fs: Any, protocol: str, root: str) -> tuple[_Service, str]:
+    """What asks the service, and what the names of all objects begin with."""
+    kind = _EXTRAS.get(protocol)
+    if kind in {"gcs", "s3"}:
+        bucket, prefix, _ = fs.split_path(root)
+        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        if kind == "gcs":
+            from lakehouse.store.gcs import Gcs
+
+            return Gcs(fs, bucket), start
+        from lakehouse.store.s3 import S3
+
+        return S3(fs, bucket), start
+    from lakehouse.store.generic import Generic
+
+    return Generic(fs, protocol), f"{root}/"
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password and query."""
+    parts = urlsplit(url)
+    place = parts.netloc.rsplit("@", 1)[-1]
+    return f"{parts.scheme}://{place}{parts.path}".rstrip("/") if parts.scheme else url

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from lakehouse.errors import SetupError, UnsafePathError, UserError
-from lakehouse.store import Absent, Entry, Exists, LocalStore, Store, open_store
+from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
 from lakehouse.store.remote import FsspecStore
 
 # What aiohttp says about gcsfs's uploads of large pieces.
@@ -32,6 +32,10 @@ UNUSUAL = [
 
 def keys(store: Store, prefix: str) -> list[str]:
     return [entry.key for entry in store.list(prefix)]
+
+
+def sizes(store: Store, prefix: str) -> list[tuple[str, int]]:
+    return [(entry.key, entry.size_bytes) for entry in store.list(prefix)]
 
 
 def test_what_was_put_is_what_is_got(store: Store) -> None:
@@ -78,7 +82,7 @@ def test_put_replaces_what_is_there(store: Store) -> None:
     assert store.get("k") == b"a long first version"
     store.put("k", b"short")
     assert store.get("k") == b"short"
-    assert list(store.list("")) == [Entry("k", 5)]
+    assert sizes(store, "") == [("k", 5)]
 
 
 def test_put_takes_the_bytes_of_a_file(store: Store, tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_listing_is_in_order_of_key_and_knows_sizes(store: Store) -> None:
     names = ["a/10", "a/2", "a/b/c", "a.b", "a-b/x", "B", "ab/x", "a/é", "z"]
     for n, name in enumerate(names):
         store.put(name, b"x" * n)
-    assert list(store.list("")) == [Entry(name, names.index(name)) for name in sorted(names)]
+    assert sizes(store, "") == [(name, names.index(name)) for name in sorted(names)]
 
 
 def test_a_prefix_lists_that_folder_and_no_neighbour(store: Store) -> None:
@@ -118,7 +122,7 @@ def test_what_another_client_wrote_is_seen_at_once(make_store: Callable[[], Stor
     assert one.get("log/1") == b"1"
     two.put("log/1", b"22")
     assert one.get("log/1") == b"22"
-    assert list(one.list("log/")) == [Entry("log/1", 2)]
+    assert sizes(one, "log/") == [("log/1", 2)]
     with one.open("log/1") as file:
         assert file.read() == b"22"
     two.delete("log/1")
@@ -192,7 +196,7 @@ def test_an_object_may_be_empty(store: Store) -> None:
     store.create("empty/created", b"")
     with pytest.raises(Exists):
         store.create("empty/put", b"x")
-    assert [(e.key, e.size_bytes) for e in store.list("")] == [("empty/created", 0), ("empty/put", 0)]
+    assert sizes(store, "") == [("empty/created", 0), ("empty/put", 0)]
     for key in ("empty/put", "empty/created"):
         assert store.get(key) == b""
         with store.open(key) as file:
@@ -205,7 +209,7 @@ def test_an_object_may_be_large(store: Store) -> None:
     content = os.urandom(LARGE)
     store.put("large", content)
     assert store.get("large") == content
-    assert list(store.list("")) == [Entry("large", LARGE)]
+    assert sizes(store, "") == [("large", LARGE)]
     with store.open("large") as file:
         file.seek(LARGE - 7)
         assert file.read() == content[-7:]
@@ -232,7 +236,7 @@ def test_a_key_may_be_unusual(store: Store, key: str) -> None:
     store.put(key, b"put")
     with store.open(key) as file:
         assert file.read() == b"put"
-    assert list(store.list("")) == [Entry(key, 3)]
+    assert sizes(store, "") == [(key, 3)]
     store.delete(key)
     assert keys(store, "") == []
 

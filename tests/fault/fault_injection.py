@@ -3,7 +3,7 @@
 import builtins
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -50,10 +50,13 @@ class _Stepped:
         self.hook("before", "list", prefix)
         yield from super().list(prefix)
 
+    def stat(self, key: str) -> Entry:
+        return self._reading("stat", key, lambda: super(_Stepped, self).stat(key))
+
     def put(self, key: str, data: bytes | Path) -> None:
         self._writing("put", key, data, lambda: super(_Stepped, self).put(key, data))
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes | Path) -> None:
         self._writing("create", key, data, lambda: super(_Stepped, self).create(key, data))
 
     def delete(self, key: str) -> None:
@@ -89,6 +92,7 @@ class Bucket:
     def __init__(self, folder: Path) -> None:
         self._inner = LocalStore(folder)
         self.url = "bucket://test"
+        self.creates = True
 
     def get(self, key: str) -> bytes:
         return self._inner.get(key)
@@ -99,11 +103,17 @@ class Bucket:
     def put(self, key: str, data: bytes | Path) -> None:
         self._inner.put(key, data)
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes | Path) -> None:
         self._inner.create(key, data)
+
+    def stat(self, key: str) -> Entry:
+        return self._inner.stat(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return self._inner.list(prefix)
+
+    def folders(self, *, holding: str) -> Sequence[str]:
+        return self._inner.folders(holding=holding)
 
     def delete(self, key: str) -> None:
         self._inner.delete(key)

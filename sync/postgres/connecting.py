@@ -1,0 +1,197 @@
+"""Connections to PostgreSQL, and its errors as those of this package. Passwords are in none of them."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pyarrow as pa
+
+from lakehouse.errors import ContentionError, LakehouseError, SchemaError, SetupError, UserError
+
+# userinfo, hosts, database, parameters. What does not match is refused: libpq would show parts of a password with a
+# character such as `/` or `@` in its message, as the host or the port.
+_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]*)(?P<database>/[^@?#]*)?(?:\?(?P<options>.*))?"
+)
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::\d+)?")
+# What a message of libpq may begin with to be shown: these have no part of the URL but host, port, user and database.
+_SAFE = re.compile(r"(connection to server|could not translate host name|root certificate file|certificate )")
+_DEFAULTS = {
+    "application_name": "lakehouse",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+# Who connects gets names from `pg_catalog` alone: no object of others can take the place of a function or an operator.
+_SETTINGS = (
+    "SET search_path = pg_catalog",
+    "SET timezone = 'UTC'",
+    "SET datestyle = 'ISO'",
+    "SET extra_float_digits = 1",
+)
+_GRANTS = "docs/postgres.md says which rights the role needs."
+
+
+def place(url: str) -> str:
+    """Where a URL leads, without user, password and options, for people.
+
+    Raises:
+        UserError: It is no URL of PostgreSQL.
+    """
+    found = _URL.fullmatch(url)
+    if not found or not all(_HOST.fullmatch(host) for host in found["hosts"].split(",")):
+        msg = "the URL of the PostgreSQL mirror cannot be read"
+        hint = "It is postgresql://user:password@host:5432/database?sslmode=verify-full; in user and password write "
+        raise UserError(msg, hint=hint + "%40 for @, %2F for /, %3A for :, %25 for %.")
+    return f"postgresql://{found['hosts']}{found['database'] or ''}"
+
+
+def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) -> Any:
+    """A connection with a transaction begun, as `adbc_driver_postgresql.dbapi` has it.
+
+    Args:
+        url: `postgresql://…`, with the options of libpq: `sslmode=verify-full&sslrootcert=…` for TLS.
+        connect_timeout_s: How long to wait for each host; the URL's own `connect_timeout` comes first.
+        lock_timeout_s: How long a statement waits for a lock that others hold.
+
+    Raises:
+        UserError: The URL cannot be read.
+        SetupError: The driver is not installed, the server does not answer or refuses, or its database is not UTF-8.
+    """
+    where = place(url)
+    driver = _driver()
+    options = {"connect_timeout": str(connect_timeout_s), **_DEFAULTS}
+    given = {name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)}
+    added = "&".join(f"{name}={value}" for name, value in options.items() if name not in given)
+    joint = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    try:
+        connection = driver.connect(f"{url}{joint}{added}")
+    except driver.Error as error:
+        raise _unreachable(where, str(error)) from None
+    try:
+        execute(connection, [*_SETTINGS, f"SET lock_timeout = {lock_timeout_s * 1000}"])
+        connection.commit()
+        _check_encoding(connection, where)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def execute(connection: Any, statements: str | Iterable[str]) -> None:
+    """Run statements in the transaction of the connection, one after the other.
+
+    Raises:
+        LakehouseError: As `translated` says.
+    """
+    for statement in [statements] if isinstance(statements, str) else statements:
+        with translated(_shown(statement)), connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+def fetch(connection: Any, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    """The rows of a query, as the driver reads them.
+
+    Args:
+        connection: As `connect` gives it.
+        query: A SELECT; parameters are `$1`, `$2`, …
+        parameters: Their values.
+
+    Raises:
+        LakehouseError: As `translated` says.
+    """
+    with translated(_shown(query)), connection.cursor() as cursor:
+        cursor.execute(query, tuple(parameters) or None)
+        return cursor.fetch_arrow_table()
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Errors of the driver as errors of this package.
+
+    Args:
+        doing: What was being done, for the message.
+
+    Raises:
+        ContentionError: Others hold a lock, or got in between; trying again can help.
+        SetupError: The connection is lost, a right is missing, or the disk is full.
+        SchemaError: The server cannot hold a value.
+        LakehouseError: Anything else.
+    """
+    driver = _driver()
+    try:
+        yield
+    except driver.Error as error:
+        raise _trouble(error, doing) from error
+
+
+def _trouble(error: Any, doing: str) -> LakehouseError:
+    state, message = str(error.sqlstate or ""), f"PostgreSQL, {doing}: {_plain(str(error))}"
+    if state in ("40001", "40P01", "55P03", "23505", "55006"):
+        return ContentionError(
+            message, hint="Somebody else is at the same tables. Nothing was changed; run it again."
+        )
+    if state == "42501":
+        return SetupError(message, hint=_GRANTS)
+    if state.startswith("22"):
+        return SchemaError(message, hint="The server cannot hold a value of these rows. Nothing was changed.")
+    if state.startswith(("08", "53", "57", "58")) or _is_lost(error):
+        return SetupError(
+            message,
+            hint="Nothing was changed. Is the server running, with room on its disk? Then run it again.",
+        )
+    return LakehouseError(message, hint="Nothing was changed.")
+
+
+def _is_lost(error: Any) -> bool:
+    """Whether an error without a code of the server says that there is no connection any more."""
+    said = str(error)
+    signs = (
+        "server closed the connection",
+        "no connection to the server",
+        "could not receive data",
+        "could not send",
+    )
+    return not error.sqlstate and any(
+        sign in said for sign in (*signs, "SSL", "connection not open", "timed out")
+    )
+
+
+def _unreachable(where: str, said: str) -> SetupError:
+    reason = _plain(said)
+    shown = f": {reason}" if _SAFE.match(reason) else ""
+    hint = "Is the server running, and is the URL right (host, port, user, password, database, sslmode)?"
+    return SetupError(f"{where} cannot be reached{shown}", hint=hint)
+
+
+def _plain(said: str) -> str:
+    """A message of the driver without what it puts around that of the server."""
+    kept = re.sub(r"^[A-Z_]+: (\[libpq\] )?(Failed to connect: )?", "", said.strip())
+    kept = re.sub(r"\.? ?SQLSTATE: \w{5}$", "", kept)
+    kept = re.sub(r"\s*Query was: .*", "", kept, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", kept).strip()
+
+
+def _shown(statement: str) -> str:
+    """The beginning of a statement: enough to know it by."""
+    words = statement.split()
+    return " ".join(words[:4])[:120]
+
+
+def _check_encoding(connection: Any, where: str) -> None:
+    found = fetch(connection, "SELECT current_setting('server_encoding')").column(0)[0].as_py()
+    connection.rollback()
+    if found != "UTF8":
+        msg = f"{where}: the database has the encoding {found}, which cannot hold all text"
+        raise SetupError(msg, hint="Make one with: createdb --encoding=UTF8 --template=template0 NAME")
+
+
+def _driver() -> Any:
+    try:
+        from adbc_driver_postgresql import dbapi
+    except ImportError:
+        msg = "a mirror in PostgreSQL needs a package that is not installed: adbc-driver-postgresql"
+        raise SetupError(msg, hint='Install it: uv add "lakehouse[postgres]"') from None
+    return dbapi
