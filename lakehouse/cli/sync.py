@@ -153,7 +153,7 @@ def _to_postgres(
         report = warehouse.push(
             lake, mirror.url, name=mirror.name, schema_prefix=mirror.schema_prefix, sources=sources,
             dry_run=dry_run, connections=mirror.connections, repair=repair, grant_to=mirror.grant_to,
-            progress=progress,
+            raising=False, progress=progress,
         )  # fmt: skip
     return loaded(mirror, report, dry_run=dry_run)
 
