@@ -227,7 +227,7 @@ def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int)
             content = lake.store.get(pack.key)
         except Absent:  # the mirror's files are cut elsewhere: it keeps them
             return logpack.packed_until(lake.store, source)
-        found = units_of(logpack.lines_of(lake.store, pack), key=pack.key, source=source)
+        found = units_of(logpack.raw_lines(lake.store, pack), key=pack.key, source=source)
         if (found[0].first, found[-1].last) != (pack.first, pack.last) or not plans.same(
             found[-1].digest, log.digest_at(pack.last)
         ):

@@ -100,7 +100,7 @@ def copy(
         here: The place; it becomes a lake with the same id.
         sources: Only these; all when None.
         until: By source, the commit up to which its log is wanted, the whole log where it is not named; 0 for
-            none of it. Loads that were written as one log file stay together: a log may end a little later.
+            none of it.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
         progress: Called after every file.

@@ -250,6 +250,11 @@ def parse_file(content: bytes, *, key: str, source: str, cut: bool = False) -> l
     return commits
 
 
+def begins_file(line: bytes) -> bool:
+    """Whether a line of a log was the first of a file when it was written: it alone has `format`."""
+    return b'"format"' in line and "format" in json.loads(line)
+
+
 def digest_of(line: bytes) -> str:
     """Digest of a commit: SHA-256 of its line without the newline, in hex."""
     return hashlib.sha256(line).hexdigest()

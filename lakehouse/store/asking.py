@@ -28,7 +28,7 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 …"),
     (
         re.compile(
-            r"(?i)((?:token|secret|password|signature|key|credential)[\w-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&)}]+"
+            r"(?i)(\b[\w-]*(?:token|secret|password|signature|credential)[\w-]*(?:=|[\"']\s*:\s*[\"']?))[^\s\"',;&)}]+"
         ),
         r"\1…",
     ),
@@ -42,11 +42,12 @@ class Failure(Exception):  # noqa: N818 - translated before anybody sees it
         kind: What to do about it.
         text: What the service, or the network, said.
         wait_s: How long the service asks to wait.
+        needs: The rights that the request needs, by the service's names.
     """
 
-    def __init__(self, kind: Kind, text: str, *, wait_s: float = 0.0) -> None:
-        super().__init__(text)
-        self.kind, self.text, self.wait_s = kind, plain(text), wait_s
+    def __init__(self, kind: Kind, text: str, *, wait_s: float = 0.0, needs: str = "") -> None:
+        super().__init__(plain(text))
+        self.kind, self.text, self.wait_s, self.needs = kind, plain(text), wait_s, needs
 
     def __repr__(self) -> str:
         """For the log of retries, which is no place for secrets either."""
@@ -75,6 +76,11 @@ def wait_s(retry_after: str | None) -> float:
         return min(float(retry_after or 0), _LONGEST_WAIT_S)
     except ValueError:
         return 0.0
+
+
+def size_in(content_range: str | None, content: bytes) -> int:
+    """Bytes of a whole object, by the header of an answer with a part of it."""
+    return int(content_range.rsplit("/", 1)[1]) if content_range else len(content)
 
 
 def patiently(ask: Callable[[], T]) -> T:
@@ -128,7 +134,8 @@ def _error(failure: Failure, url: str, key: str) -> LakehouseError:
         case "denied":
             return SetupError(
                 f"{at}: access was refused ({said})",
-                hint="Log in, or have these credentials given the right that is named.",
+                hint="Log in, or have these credentials given the rights"
+                f"{f' {failure.needs}' if failure.needs else ' that are named'}.",
             )
         case "corrupt":
             return IntegrityError(

@@ -10,15 +10,22 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, wait_s
+from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, size_in, wait_s
 from lakehouse.store.base import Entry
-from lakehouse.store.hashing import blocks, differing, first_of, size_of
+from lakehouse.store.hashing import Span, differing, first_of, size_of
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a resumable upload
 _PIECE = 32 * 2**20
 _SMALL = 2**20  # bytes that aiohttp takes in one
+_RIGHTS = {
+    "GET": "storage.objects.get",
+    "LIST": "storage.objects.list",
+    "POST": "storage.objects.create",
+    "PUT": "storage.objects.create",
+    "DELETE": "storage.objects.delete",
+}
 _FIELDS = "items(name,size,md5Hash,crc32c),prefixes,nextPageToken"
 
 
@@ -40,12 +47,23 @@ class Gcs:
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> bytes:
         """The bytes of an object from `first` up to `last`, exclusive."""
-        headers = (
+        span = (
             {}
             if not first and last is None
             else {"Range": f"bytes={first}-{'' if last is None else last - 1}"}
         )
-        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=headers)[1]
+        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)[1]
+
+    def end(self, name: str, count: int) -> tuple[bytes, int]:
+        """The last bytes of an object, and its size."""
+        span = {"Range": f"bytes=-{count}"}
+        try:
+            headers, content = self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)
+        except Failure as failure:
+            if failure.text.startswith("416"):  # it is empty
+                return b"", 0
+            raise
+        return content, size_in(headers.get("Content-Range"), content)
 
     def look(self, name: str) -> Entry:
         """What the service says about an object."""
@@ -114,7 +132,7 @@ class Gcs:
             self._uploads,
             params={"uploadType": "multipart", **condition},
             headers=headers,
-            body=(head, data, 0, size, tail),
+            body=(head, Span(data, 0, size), tail),
         )[1]
 
     def _send_pieces(
@@ -125,9 +143,10 @@ class Gcs:
             self._uploads,
             params={"uploadType": "resumable", **condition},
             headers={"Content-Type": "application/json", "X-Upload-Content-Length": str(size)},
-            body=(json.dumps(about).encode(), b"", 0, 0, b""),
+            body=(json.dumps(about).encode(), Span(b"", 0, 0), b""),
         )
-        session = headers["Location"]
+        said = urlsplit(headers["Location"])  # wherever that is: credentials go to our endpoint only
+        session = urlsplit(self._uploads)._replace(path=said.path, query=said.query).geturl()
         done, answer = 0, b""
         while done < size:
             last = min(done + _PIECE, size)
@@ -155,7 +174,7 @@ class Gcs:
                 "PUT",
                 session,
                 headers={"Content-Range": f"bytes {at}-{last - 1}/{size}", "Content-Length": str(last - at)},
-                body=(b"", data, at, last, b""),
+                body=(b"", Span(data, at, last), b""),
             )
 
         return patiently(send)
@@ -185,12 +204,12 @@ class Gcs:
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: tuple[bytes, bytes | Path, int, int, bytes] | None = None,
+        body: tuple[bytes, Span, bytes] | None = None,
     ) -> tuple[Mapping[str, str], bytes]:
         import aiohttp
 
         fs = self._fs
-        size = body[3] - body[2] if body else 0
+        size = len(body[1]) if body else 0
         limit = aiohttp.ClientTimeout(
             total=SILENCE_S + size / SLOWEST if size else None, sock_connect=CONNECT_S, sock_read=SILENCE_S
         )
@@ -215,17 +234,17 @@ class Gcs:
             raise Failure("denied", f"{type(error).__name__}: {error}") from None
         if status < 300 or status == 308:  # noqa: PLR2004 - 308: go on with this upload
             return said, content
-        raise _failure(status, content, said)
+        raise _failure(status, content, said, _RIGHTS["LIST" if url == self._objects else method])
 
 
-def _body(head: bytes, data: bytes | Path, first: int, last: int, tail: bytes) -> bytes | AsyncIterator[Any]:
-    if len(head) + last - first < _SMALL:
-        return b"".join((head, *blocks(data, first, last), tail))
+def _body(head: bytes, span: Span, tail: bytes) -> bytes | AsyncIterator[bytes]:
+    if len(head) + len(span) < _SMALL:
+        return b"".join((head, *span.blocks(), tail))
 
-    async def sending() -> AsyncIterator[Any]:
+    async def sending() -> AsyncIterator[bytes]:
         if head:
             yield head
-        for block in blocks(data, first, last):
+        for block in span.blocks():
             yield block
         if tail:
             yield tail
@@ -238,7 +257,7 @@ def _received(headers: Mapping[str, str]) -> int:
     return int(headers["Range"].rsplit("-", 1)[1]) + 1 if "Range" in headers else 0
 
 
-def _failure(status: int, content: bytes, headers: Mapping[str, str]) -> Failure:
+def _failure(status: int, content: bytes, headers: Mapping[str, str], needs: str) -> Failure:
     text = content.decode(errors="replace")[:500]
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(content)["error"]["message"])
@@ -247,7 +266,7 @@ def _failure(status: int, content: bytes, headers: Mapping[str, str]) -> Failure
         kind = "no bucket"
     elif status == 400 and ("md5" in text.lower() or "crc32c" in text.lower()):  # noqa: PLR2004
         kind = "corrupt"
-    return Failure(kind, f"{status} {text}".strip(), wait_s=wait_s(headers.get("Retry-After")))
+    return Failure(kind, f"{status} {text}".strip(), wait_s=wait_s(headers.get("Retry-After")), needs=needs)
 
 
 def _as_google(sums: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from lakehouse.store.asking import Failure, Kind
 from lakehouse.store.base import Entry
@@ -28,19 +28,15 @@ class Generic:
         self._fs = fs
         self._create = {"overwrite": False} if protocol in _AZURE else {"mode": "create"}
 
-    def read(self, name: str) -> bytes:
-        """The whole object."""
+    def read(self, name: str, first: int = 0, last: int | None = None) -> bytes:
+        """The bytes of an object from `first` up to `last`, exclusive."""
         with _failing():
-            return cast("bytes", self._fs.cat_file(name))
+            return cast("bytes", self._fs.cat_file(name, start=first or None, end=last))
 
-    def open(self, name: str) -> BinaryIO:
-        """The object as a seekable binary reader."""
-        with _failing():
-            file = self._fs.open(name, "rb")
-        if (getattr(file, "details", None) or {}).get("type") == "directory":
-            file.close()
-            raise Failure("absent", name)
-        return cast("BinaryIO", file)
+    def end(self, name: str, count: int) -> tuple[bytes, int]:
+        """The last bytes of an object, and its size."""
+        size = self.look(name).size_bytes
+        return self.read(name, max(0, size - count), size) if size else b"", size
 
     def look(self, name: str) -> Entry:
         """What the file system says about an object."""

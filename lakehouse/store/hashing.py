@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +69,42 @@ _KINDS: Mapping[str, Callable[[], _Sum]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some of the bytes that are to be sent, read when they are.
+
+    Attributes:
+        data: The bytes, or the file that holds them.
+        first: Where they begin.
+        last: Where they end, exclusive.
+    """
+
+    data: bytes | Path
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def blocks(self) -> Iterator[bytes]:
+        """One block after the other."""
+        if not isinstance(self.data, Path):
+            for at in range(self.first, self.last, _BLOCK):
+                yield self.data[at : min(at + _BLOCK, self.last)]
+            return
+        with self.data.open("rb") as file:
+            file.seek(self.first)
+            left = len(self)
+            while left > 0 and (block := file.read(min(_BLOCK, left))):
+                left -= len(block)
+                yield block
+
+
+def whole(data: bytes | Path) -> Span:
+    """All of them."""
+    return Span(data, 0, size_of(data))
+
+
 @functools.cache
 def has_crc32c() -> bool:
     """Whether CRC-32C can be computed quickly: by the compiled google-crc32c."""
@@ -78,11 +115,11 @@ def has_crc32c() -> bool:
     return bool(google_crc32c.implementation == "c")
 
 
-def checksums(data: bytes | Path, names: Iterable[str]) -> dict[str, str]:
+def checksums(data: bytes | Path | Span, names: Iterable[str]) -> dict[str, str]:
     """Checksums of bytes, or of a local file, in lower-case hex.
 
     Args:
-        data: The bytes, or the file that holds them; read once, in blocks.
+        data: The bytes, or the file that holds them, or some of them; read once, in blocks.
         names: Names as in `Entry.checksums`: `md5`, `crc32c`, `sha256`, `etag32m`. Those that cannot be
             computed here (`etag`, `crc32c` without google-crc32c) are left out.
 
@@ -94,25 +131,10 @@ def checksums(data: bytes | Path, names: Iterable[str]) -> dict[str, str]:
         if name in _KINDS and (name != "crc32c" or has_crc32c()):
             sums[name] = _KINDS[name]()
     if sums:
-        for block in blocks(data):
+        for block in (data if isinstance(data, Span) else whole(data)).blocks():
             for each in sums.values():
                 each.update(block)
     return {name: each.hexdigest() for name, each in sums.items()}
-
-
-def blocks(data: bytes | Path, first: int = 0, last: int | None = None) -> Iterator[bytes]:
-    """The bytes from `first` up to `last`, exclusive, one block after the other."""
-    if not isinstance(data, Path):
-        end = len(data) if last is None else min(last, len(data))
-        for at in range(first, end, _BLOCK):
-            yield data[at : min(at + _BLOCK, end)]
-        return
-    with data.open("rb") as file:
-        file.seek(first)
-        left = (data.stat().st_size if last is None else last) - first
-        while left > 0 and (block := file.read(min(_BLOCK, left))):
-            left -= len(block)
-            yield block
 
 
 def size_of(data: bytes | Path) -> int:

@@ -5,7 +5,6 @@ switched off: a stale one would hide other writers' commits.
 """
 
 import contextlib
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from lakehouse.errors import SetupError, UserError
 from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered
 from lakehouse.store.base import Absent, Entry
+from lakehouse.store.ranged import END, RangedFile
 
 _EXTRAS = {
     "gs": "gcs",
@@ -34,7 +34,9 @@ class _Service(Protocol):
 
     creates: bool
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str, first: int = 0, last: int | None = None) -> bytes: ...
+
+    def end(self, name: str, count: int) -> tuple[bytes, int]: ...
 
     def look(self, name: str) -> Entry: ...
 
@@ -99,16 +101,13 @@ class FsspecStore:
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable binary reader. Raises Absent."""
         with answered(self._url, key):
-            opening = getattr(self._service, "open", None)
-            if opening is not None:
-                return cast("BinaryIO", opening(self.path(key)))
-        size = self.stat(key).size_bytes
-        return cast("BinaryIO", io.BufferedReader(_Ranges(self, key, size), _BUFFER))
+            end, size = self._service.end(self.path(key), END)
+        return cast("BinaryIO", RangedFile(lambda first, last: self.read(key, first, last), end, size))
 
     def read(self, key: str, first: int, last: int) -> bytes:
         """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
         with answered(self._url, key):
-            return self._service.read(self.path(key), first, last)  # type: ignore[call-arg]
+            return self._service.read(self.path(key), first, last)
 
     def stat(self, key: str) -> Entry:
         """Size and checksums of an object. Raises Absent."""
@@ -144,38 +143,6 @@ class FsspecStore:
         """Remove an object, if it is there."""
         with contextlib.suppress(Absent), answered(self._url, key):
             self._service.remove(self.path(key))
-
-
-_BUFFER = 2**20
-
-
-class _Ranges(io.RawIOBase):
-    """An object that is read in pieces."""
-
-    def __init__(self, store: FsspecStore, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._at = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
-        return self._at
-
-    def readinto(self, into: Any) -> int:
-        last = min(self._at + len(into), self._size)
-        if last <= self._at:
-            return 0
-        piece = self._store.read(self._key, self._at, last)
-        into[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
 
 
 def _settings(protocol: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -4,21 +4,33 @@ s3fs's own calls ask for the size before each read, and repeat requests by rules
 behind it (aiobotocore) is called here.
 """
 
+import asyncio
 import base64
 import contextlib
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.store.asking import Failure, Kind, kind_of, patiently, wait_s
+from lakehouse.store.asking import SILENCE_S, SLOWEST, Failure, patiently, size_in
 from lakehouse.store.base import Entry
-from lakehouse.store.hashing import PIECE, blocks, checksums, differing, size_of
+from lakehouse.store.hashing import PIECE, Span, checksums, differing, size_of
+from lakehouse.store.s3wire import Wire, refused
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a multipart upload
 _PIECES_AT_ONCE = 4
 _MD5_CHARS = 32
-_CORRUPT = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
-_PASSING = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "IncompleteBody"}
+_RIGHTS = {
+    "get_object": "s3:GetObject and s3:ListBucket",  # without the latter what is absent is refused
+    "head_object": "s3:GetObject and s3:ListBucket",
+    "list_objects_v2": "s3:ListBucket",
+    "delete_object": "s3:DeleteObject",
+    "put_object": "s3:PutObject",
+    "create_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
+    "complete_multipart_upload": "s3:PutObject",
+}
+_ELSEWHERE = ("301", "307", "400 AuthorizationHeaderMalformed")  # the bucket is in another region
 
 
 class S3:
@@ -33,16 +45,27 @@ class S3:
 
     def __init__(self, fs: Any, bucket: str) -> None:
         self._fs, self._bucket = fs, bucket
+        self._wire: tuple[Any, Wire | None] | None = None
         self._plain_etags: bool | None = None  # not where keys of a customer encrypt: there it is no md5
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> bytes:
         """The bytes of an object from `first` up to `last`, exclusive."""
-        asked = (
+        span = (
             {}
             if not first and last is None
             else {"Range": f"bytes={first}-{'' if last is None else last - 1}"}
         )
-        return self._ask("get_object", Key=name, **asked)["Body"]  # type: ignore[no-any-return]
+        return self._ask("get_object", Key=name, **span)["Body"]  # type: ignore[no-any-return]
+
+    def end(self, name: str, count: int) -> tuple[bytes, int]:
+        """The last bytes of an object, and its size."""
+        try:
+            answer = self._ask("get_object", Key=name, Range=f"bytes=-{count}")
+        except Failure as failure:
+            if failure.text.startswith("416"):  # it is empty
+                return b"", 0
+            raise
+        return answer["Body"], size_in(answer.get("ContentRange"), answer["Body"])
 
     def look(self, name: str) -> Entry:
         """What the service says about an object."""
@@ -61,11 +84,9 @@ class S3:
         size = size_of(data)
         condition = {"IfNoneMatch": "*"} if create else {}
         if size < WHOLE:
-            content = data if isinstance(data, bytes) else data.read_bytes()
-            sent = checksums(content, ["md5"])
-            about = self._ask(
-                "put_object", Key=name, Body=content, ContentMD5=_base64(sent["md5"]), **condition
-            )
+            body = Span(data, 0, size)
+            sent = checksums(body, ["md5"])
+            about = self._ask("put_object", Key=name, Body=body, ContentMD5=_base64(sent["md5"]), **condition)
         else:
             about = self._send_pieces(name, data, size, condition)
             sent = checksums(data, ["etag32m"])
@@ -146,7 +167,7 @@ class S3:
         from concurrent.futures import ThreadPoolExecutor
 
         def send(start: int) -> str:
-            piece = b"".join(blocks(data, start, min(start + PIECE, size)))
+            piece = Span(data, start, min(start + PIECE, size))
             md5 = checksums(piece, ["md5"])["md5"]
             answer = self._ask(
                 "upload_part",
@@ -164,7 +185,11 @@ class S3:
     # Requests.
 
     def _ask(self, operation: str, **asked: Any) -> dict[str, Any]:
-        return patiently(lambda: self._once(operation, **asked))
+        try:
+            return patiently(lambda: self._once(operation, **asked))
+        except Failure as failure:
+            failure.needs = _RIGHTS[operation]
+            raise
 
     def _once(self, operation: str, **asked: Any) -> dict[str, Any]:
         from fsspec.asyn import sync
@@ -172,48 +197,51 @@ class S3:
         return sync(self._fs.loop, self._request, operation, asked)  # type: ignore[no-any-return]
 
     async def _request(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        from aiohttp import ClientConnectorError
         from aiohttp import ClientError as HttpClientError
         from botocore import exceptions  # type: ignore[import-untyped]
 
+        limit_s = SILENCE_S + len(asked["Body"]) / SLOWEST if "Body" in asked else None
         try:
-            await self._fs.set_session()
-            call = getattr(await self._fs.get_s3(self._bucket), operation)
-            known = self._fs._get_s3_method_kwargs(call, Bucket=self._bucket, **asked)  # noqa: SLF001
-            answer = await call(**known)
-            if operation == "get_object":
-                async with answer["Body"] as body:
-                    answer["Body"] = await body.read()
+            return await asyncio.wait_for(self._answer(operation, asked), limit_s)
         except exceptions.ClientError as error:
-            raise _failure(error.response) from None
+            said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+            status, headers = int(meta.get("HTTPStatusCode", 0)), meta.get("HTTPHeaders", {})
+            raise refused(status, str(said.get("Code", "")), str(said.get("Message", "")), headers) from None
         except exceptions.EndpointConnectionError as error:
-            raise Failure("unreachable", str(error)) from None
+            never = isinstance(error.kwargs.get("error"), (ClientConnectorError, socket.gaierror))
+            raise Failure("unreachable" if never else "passing", str(error)) from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             raise Failure("denied", str(error)) from None
         except (exceptions.BotoCoreError, HttpClientError, TimeoutError, OSError) as error:
             passing = not isinstance(error, (exceptions.ParamValidationError, exceptions.ProfileNotFound))
             raise Failure("passing" if passing else "other", f"{type(error).__name__}: {error}") from None
+
+    async def _answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        client = await self._fs.set_session()
+        if Wire.takes(operation):
+            if self._wire is None or self._wire[0] is not client:
+                self._wire = (client, await Wire.of(self._fs, client, self._bucket))
+            if self._wire[1] is not None:
+                try:
+                    return await self._wire[1].ask(operation, asked)
+                except Failure as failure:
+                    if not failure.text.startswith(_ELSEWHERE):
+                        raise
+                    self._wire = (client, None)  # the client finds out where the bucket is
+        if "Body" in asked:
+            asked = {**asked, "Body": b"".join(asked["Body"].blocks())}
+        call = getattr(await self._fs.get_s3(self._bucket), operation)
+        answer = await call(**self._fs._get_s3_method_kwargs(call, Bucket=self._bucket, **asked))  # noqa: SLF001
+        if operation == "get_object":
+            async with answer["Body"] as body:
+                answer["Body"] = await body.read()
         return answer  # type: ignore[no-any-return]
 
 
 def _is_plain(about: Mapping[str, Any]) -> bool:
     """Whether the ETag of an object is of its bytes: not where it is encrypted with a customer's key."""
     return about.get("ServerSideEncryption", "AES256") == "AES256" and not about.get("SSECustomerAlgorithm")
-
-
-def _failure(response: Mapping[str, Any]) -> Failure:
-    said, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, status = str(said.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
-    kind: Kind = kind_of(status)
-    if code == "NoSuchBucket":
-        kind = "no bucket"
-    elif code in _CORRUPT:
-        kind = "corrupt"
-    elif code in _PASSING:
-        kind = "passing"
-    headers = meta.get("HTTPHeaders", {})
-    return Failure(
-        kind, f"{status} {code}: {said.get('Message', '')}", wait_s=wait_s(headers.get("retry-after"))
-    )
 
 
 def _base64(digest: str) -> str:

@@ -40,7 +40,7 @@ CREATE TABLE lakehouse.tables (
     PRIMARY KEY (schema_name, table_name));
 CREATE TABLE lakehouse.columns (
     schema_name text NOT NULL REFERENCES lakehouse.schemas, source text NOT NULL, table_name text NOT NULL,
-    place integer NOT NULL, column_name text NOT NULL, identifier text NOT NULL, type text NOT NULL,
+    place bigint NOT NULL, column_name text NOT NULL, identifier text NOT NULL, type text NOT NULL,
     lake_type jsonb NOT NULL, source_name text, description text,
     PRIMARY KEY (schema_name, table_name, place));
 CREATE VIEW lakehouse.mirror AS SELECT s.schema_name, s.source, s.lake_id, p.seq, p.digest, p.synced_at, s.layout

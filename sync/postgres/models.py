@@ -17,22 +17,20 @@ from lakehouse.core.log import Log
 from lakehouse.errors import LakehouseError
 from sync.postgres import ddl, functions
 from sync.postgres.connecting import execute
-from sync.postgres.copying import Loaded
 from sync.postgres.functions import Place, Shown
 from sync.postgres.history import Form
-from sync.postgres.ledger import LAYOUT
+from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
 from sync.postgres.tables import (
     Action,
     Known,
+    columns_of,
     drop,
     drop_over,
     dropping,
     load,
     new_name,
     spelled,
-    columns_of,
-    swap,
 )
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
 
     from lakehouse.core.log import TableLog
     from lakehouse.lake import Lake
+    from sync.postgres.copying import Loaded
 
 _ROWS = 50_000  # in a batch
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -106,7 +105,7 @@ def fingerprint(name: str, definitions: Mapping[str, Definition], logs: Mapping[
         if each is not None and each.is_view and each.name not in views:
             views[each.name] = each.sql
             todo += each.upstream
-    data = []
+    data: list[list[Any]] = []
     for table in behind:
         source, _, short = table.partition(".")
         if source == LAKE:
@@ -213,7 +212,7 @@ class ViewWork:
             told(batch.num_rows)
 
     def _rows(self) -> "tuple[tuple[PgColumn, ...], Iterator[pa.RecordBatch]]":
-        """The columns of the view, and its rows with these called c0, c1, …"""
+        """The columns of the view, and its rows with these called c0, c1 and so on."""
         import pyarrow as pa
 
         from lakehouse.parquet.arrow import normalize
@@ -241,8 +240,8 @@ class ViewWork:
             drop(connection, self.schema, self.before)
         elif self.before is not None:
             old = new_name()
-            execute(connection, ddl.move_table(self.schema, place.base, name=old))
-        swap(connection, self._loaded, self.schema, place.base)
+            execute(connection, ddl.move_table(self.schema, place.base, to=self.schema, name=old))
+        execute(connection, ddl.move_table(ABOUT, self._loaded.table, to=self.schema, name=place.base))
         have = columns_of(connection, self.schema, place.view)
         if have and have != [(one.identifier, spelled(one.type)) for one in place.visible][: len(have)]:
             drop_over(connection, place)

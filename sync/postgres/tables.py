@@ -18,10 +18,10 @@ from sync.postgres import ddl, functions
 from sync.postgres.connecting import execute, fetch, translated
 from sync.postgres.copying import LOADING, Loaded, copy_rows, parallel_copy
 from sync.postgres.functions import KEY_HASH, Place
-from sync.postgres.history import SYSTEM, History, Stretch, batches
+from sync.postgres.history import SYSTEM, Form, History, Stretch, batches
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import identifier, literal, qualified, quote
-from sync.postgres.types import TEXTS, PgColumn
+from sync.postgres.types import EXACT, TEXTS, PgColumn
 
 if TYPE_CHECKING:
     import duckdb
@@ -343,8 +343,8 @@ class Work:
         if self._loaded is not None and self.action in ("new", "rebuilt"):
             if self.action == "rebuilt":
                 old = new_name()
-                execute(connection, ddl.move_table(place.schema, place.base, name=old))
-            swap(connection, self._loaded, place.schema, place.base)
+                execute(connection, ddl.move_table(place.schema, place.base, to=place.schema, name=old))
+            execute(connection, ddl.move_table(ABOUT, self._loaded.table, to=place.schema, name=place.base))
         if self._replaced:  # a view stands on what is replaced
             drop_over(connection, place)
         for kind, column in self._replaced:
@@ -352,7 +352,7 @@ class Work:
         execute(connection, ddl.add_columns(place.schema, place.base, self._added))
         if self._loaded is not None and self.action == "extended":
             names = [quote(c.identifier) for c in (*system_columns(place), *place.columns)]
-            listed = ", ".join([*names, quote(functions.EXACT)])
+            listed = ", ".join([*names, quote(EXACT)])
             execute(
                 connection,
                 f"INSERT INTO {base} ({listed}) SELECT {listed} FROM {qualified(ABOUT, self._loaded.table)}",
@@ -421,12 +421,6 @@ def spelled(kind: str) -> str:
     return _SPELLED.get(kind, kind)
 
 
-def swap(connection: Any, loaded: Loaded, schema: str, name: str) -> None:
-    """Move a table that was filled to its place."""
-    execute(connection, f"ALTER TABLE {qualified(ABOUT, loaded.table)} SET SCHEMA {quote(schema)}")
-    execute(connection, ddl.move_table(schema, loaded.table, name=name))
-
-
 def name_indexes(connection: Any, schema: str, table: str) -> None:
     """Give the indexes of a table names that say whose they are."""
     found = fetch(
@@ -459,7 +453,7 @@ def drop(connection: Any, schema: str, there: Known) -> None:
     """Drop all of a table that is mirrored."""
     place = Place(
         schema=schema, table=there.table, view=there.view, base=there.base, history=there.history, columns=(),
-        form=functions.Form(),
+        form=Form(),
     )  # fmt: skip
     drop_over(connection, place)
     dropping(connection, ddl.drop_table(schema, there.base), place)
