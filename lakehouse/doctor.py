@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakehouse.errors import LakehouseError, NoLakeError
+
+if TYPE_CHECKING:
+    from lakehouse.project import Project
+    from sync.settings import Mirror
 
 _NEEDED = ("duckdb", "pyarrow", "polars", "dlt", "fsspec", "click", "rich")
 _EXTRAS = {  # package -> (extra, what for)
     "gcsfs": ("gcs", "buckets gs://"),
     "s3fs": ("s3", "buckets s3://"),
+    "adlfs": ("azure", "buckets az://"),
+    "adbc-driver-postgresql": ("postgres", "mirrors postgresql://"),
     "pyspark": ("spark", "lakehouse build --engine spark"),
     "pyiceberg": ("iceberg", "lakehouse export iceberg"),
     "openlineage-python": ("openlineage", "OpenLineage events"),
@@ -74,6 +81,7 @@ def _packages() -> Iterator[Finding]:
 def _project_and_lake(place: str | None) -> Iterator[Finding]:
     from lakehouse.project import find_project
 
+    project = None
     if place is None:
         try:
             project = find_project()
@@ -83,6 +91,8 @@ def _project_and_lake(place: str | None) -> Iterator[Finding]:
         yield Finding(what="project", ok=True, found=str(project.root))
         place = project.place
     yield from _lake(place)
+    if project is not None:
+        yield from (_mirror(project, name) for name in project.mirrors)
 
 
 def _lake(place: str) -> Iterator[Finding]:
@@ -134,6 +144,76 @@ def _lake(place: str) -> Iterator[Finding]:
         found=f"{waiting} load{'' if waiting == 1 else 's'}",
         do="Look: lakehouse quarantine list" if waiting else "",
     )
+
+
+def _mirror(project: "Project", name: str) -> Finding:
+    """Whether a mirror is set as it should be, can be reached, and holds this lake or nothing."""
+    from sync import settings
+
+    what = f"mirror {name}"
+    try:
+        mirror = settings.named(project, name)
+        with mirror.guarded():
+            ok, found, do = (_database if mirror.kind == "postgres" else _bucket)(mirror, _lake_id(project))
+    except Exception as error:  # noqa: BLE001 - whatever a server answers is what is to be told
+        message = getattr(error, "message", str(error))
+        return Finding(what=what, ok=False, found=message, do=getattr(error, "hint", "Check the settings."))
+    return Finding(what=what, ok=ok, found=f"{mirror.shown}: {found}", do=do)
+
+
+def _lake_id(project: "Project") -> str | None:
+    from lakehouse.lake import Lake
+
+    try:
+        return Lake.open(project.place).id
+    except LakehouseError:  # told on a line of its own
+        return None
+
+
+def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, str]:
+    from lakehouse.lake import Lake
+
+    store = mirror.open()
+    if not store.creates:
+        return (
+            False,
+            "has no create-if-absent, which keeps two writers apart",
+            "Use gs://, s3://, az:// or file://",
+        )
+    try:
+        there = Lake.open(store).id
+    except NoLakeError:
+        return None, "nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
+    if lake_id is not None and there != lake_id:
+        return (
+            False,
+            f"is another lake ({there}, not {lake_id})",
+            "Change its url: one prefix holds one lake.",
+        )
+    return True, "reachable, this lake", ""
+
+
+def _database(mirror: "Mirror", _lake_id: str | None) -> tuple[bool | None, str, str]:
+    from sync.postgres.connecting import connect, fetch
+
+    with connect(mirror.url) as connection:
+        asked = (
+            "SELECT current_setting('server_version') AS version, current_user::text AS role, "
+            "current_database()::text AS name, has_database_privilege(current_database(), 'CREATE') AS may_make, "
+            "to_regnamespace('lakehouse') IS NOT NULL AS begun"
+        )
+        found = fetch(connection, asked).to_pylist()[0]
+    said = f"PostgreSQL {found['version']}, as {found['role']}"
+    if not found["may_make"]:
+        grant = f'GRANT CREATE ON DATABASE "{found["name"]}" TO "{found["role"]}"'
+        return (
+            (None if found["begun"] else False),
+            f"{said}, which may not make schemas",
+            f"Let its owner run: {grant}",
+        )
+    if not found["begun"]:
+        return None, f"{said}; nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
+    return True, said, ""
 
 
 def _space(folder: Path) -> Finding:

@@ -23,6 +23,7 @@ from lakehouse.errors import (
     LakehouseError,
     SetupError,
     TornCommitError,
+    UserError,
 )
 from lakehouse.store.base import Absent, Exists, Store
 
@@ -123,7 +124,7 @@ def _chosen(packs: Sequence[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
 
 def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     """The commits of a log file. Raises IntegrityError where a pack is not what its name says."""
-    lines = lines_of(store, file)
+    lines = raw_lines(store, file)
     if not file.last:
         return commits.parse_file(lines, key=file.key, source=source)
     try:
@@ -143,7 +144,7 @@ def read(store: Store, source: str, file: LogFile) -> list[commits.Commit]:
     return found
 
 
-def lines_of(store: Store, file: LogFile) -> bytes:
+def raw_lines(store: Store, file: LogFile) -> bytes:
     """What a log file holds, whether it is compressed or not.
 
     Raises:
@@ -188,7 +189,7 @@ def spare(store: Store, log: Log) -> tuple[list[LogFile], list[LogFile]]:
     for file in listing(store, log.source).covered:
         try:
             found = commits.parse_file(
-                lines_of(store, file), key=file.key, source=log.source, cut=bool(file.last)
+                raw_lines(store, file), key=file.key, source=log.source, cut=bool(file.last)
             )
             known = log.commits[file.first - 1 : file.first - 1 + len(found)]
             equal = [c.digest for c in found] == [c.digest for c in known]
@@ -237,6 +238,44 @@ def claim(store: Store, source: str, seq: int, content: bytes) -> bool:
     return True
 
 
+def claim_pack(store: Store, source: str, *, after: int, last: int, lines: bytes) -> bool:
+    """Make commits part of the log that are no log file by themselves, by a pack from the first commit on.
+
+    For logs that end, or are gone on with, in the middle of what was written as one file. Others who claim a
+    number at the same time see the pack (`claim`), or are seen here.
+
+    Args:
+        store: The lake's store.
+        source: The source.
+        after: Where its log ends now.
+        last: Number of the last of the commits.
+        lines: All lines from the first commit to that one.
+
+    Returns:
+        Whether they are in the log. If not, look into the log again.
+
+    Raises:
+        UserError: There are more lines than a pack may hold.
+    """
+    if len(lines) > MOST_BYTES:
+        msg = f"{source}: its log up to commit {last} has {len(lines):,} bytes; one that is cut has {MOST_BYTES:,} at most"
+        raise UserError(msg, hint="Choose a moment between two runs of an import, or none.")
+    made = LogFile(1, last, layout.log_pack_key(source, 1, last), 0)
+    mine = True
+    try:
+        store.create(made.key, packed(lines))
+    except Exists:
+        mine = False
+        if raw_lines(store, made) != lines:
+            return False
+    seqs = (layout.log_file_seq(entry.key) or 0 for entry in store.list(layout.log_prefix(source)))
+    if not any(after < seq <= last for seq in seqs):
+        return True
+    if mine:
+        store.delete(made.key)
+    return False
+
+
 def pack_log(store: Store, log: Log) -> LogFile | None:
     """Lay numbered log files together in a pack, if there are enough of them.
 
@@ -256,10 +295,10 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
         return None
     last = found.numbered[-1].first - 1
     try:
-        lines = b"".join(lines_of(store, file) for file in small)
+        lines = b"".join(raw_lines(store, file) for file in small)
         first = small[0].first
         for pack in reversed(found.packs):
-            before = lines_of(store, pack) if pack.last - pack.first <= 2 * (last - pack.last) else b""
+            before = raw_lines(store, pack) if pack.last - pack.first <= 2 * (last - pack.last) else b""
             if not before or len(before) + len(lines) > MOST_BYTES:
                 break
             first, lines = pack.first, before + lines
@@ -280,7 +319,7 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
     try:
         store.create(key, content)
     except Exists:  # of a run that died right after it, or of another one
-        if lines_of(store, made) != lines:
+        if raw_lines(store, made) != lines:
             raise IntegrityError(
                 f"{key}: is there, but is not the log files that it should be", path=key, hint=_HINT
             ) from None

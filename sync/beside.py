@@ -79,7 +79,12 @@ def _tags(store: Store) -> list[str]:
 
 
 def _copy_tags(
-    new: Mapping[str, bytes], dest: Store, there: Sequence[str], heads: Heads, known: dict[str, str], done: Beside
+    new: Mapping[str, bytes],
+    dest: Store,
+    there: Sequence[str],
+    heads: Heads,
+    known: dict[str, str],
+    done: Beside,
 ) -> None:
     taken = {name.lower(): name for name in there}
     for name, content in new.items():
@@ -91,7 +96,9 @@ def _copy_tags(
             continue
         other = taken.get(name.lower(), name)
         if other != name:
-            done.conflicts.append(f"tag {name}: {dest.url} has a tag {other}, whose name differs in case only")
+            done.conflicts.append(
+                f"tag {name}: {dest.url} has a tag {other}, whose name differs in case only"
+            )
         elif not _reaches(about, heads):
             done.held.append(name)
         elif _created(dest, key, content):
@@ -220,7 +227,7 @@ def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int)
             content = lake.store.get(pack.key)
         except Absent:  # the mirror's files are cut elsewhere: it keeps them
             return logpack.packed_until(lake.store, source)
-        found = units_of(logpack.lines_of(lake.store, pack), key=pack.key, source=source)
+        found = units_of(logpack.raw_lines(lake.store, pack), key=pack.key, source=source)
         if (found[0].first, found[-1].last) != (pack.first, pack.last) or not plans.same(
             found[-1].digest, log.digest_at(pack.last)
         ):

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 from lakehouse import Lake
 from lakehouse.core import layout
 from lakehouse.errors import ContentionError, ForkError, MissingPartError, NoLakeError, UserError
-from lakehouse.logpack import claim
+from lakehouse.logpack import claim, claim_pack
 from lakehouse.store import Absent, Entry, Exists, LocalStore, Store
 from sync import plan as plans
 from sync import units, where
 from sync.fork import forked
 from sync.plan import Copy, Plan, Relation
 from sync.transfer import LISTED, Transfer
-from sync.units import Diverged, Need, Unit
+from sync.units import DivergedError, Need, Unit
 from sync.where import Where
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Way:
         origin: Where commits and parts are copied from.
         dest: Where to.
         pulls: Whether the destination is the local side, after which relations are named.
-        until: By source, the commit that is to be there at least; whole logs where it is not said.
+        until: By source, the last commit that is wanted; whole logs where it is not said.
         connections: Log files that are read at once.
         interrupted: Whether parts of a source may lie at the destination that its log does not name yet.
     """
@@ -143,7 +143,7 @@ class Way:
                     self.origin.store, source, seq=dest.head, digest=dest.digest,
                     until=self.until.get(source), connections=self.connections,
                 )  # fmt: skip
-            except Diverged:
+            except DivergedError:
                 relation = "diverged"
         gone = missing | _gone(self.origin.store, source, more)
         here, there = (dest.end, origin.end) if self.pulls else (origin.end, dest.end)
@@ -232,13 +232,20 @@ class Way:
                 return _Done(at=at, gone=gone, size_bytes=size)
             while end < len(seen.units) and seen.units[end].last <= action.last:
                 end += 1
-            lines = b"".join(unit.content for unit in seen.units[first:end])
-            if not claim(self.dest.store, source, action.first, lines):
+            if not self._publish(seen.units[first:end], at):
                 return _Done(at=at, size_bytes=size)
-            transfer.count(len(lines))
-            size += sum(copy.size_bytes for copy in batch) + len(lines)
+            transfer.count(action.size_bytes)
+            size += sum(copy.size_bytes for copy in batch) + action.size_bytes
             at, batch, first = Where(head=action.last, digest=seen.units[end - 1].digest), [], end
         return _Done(at=at, size_bytes=size, whole=True)
+
+    def _publish(self, batch: Sequence[Unit], at: Where) -> bool:
+        """Make the commits of some units visible, right after the newest; False if others were faster."""
+        source, first, last = batch[0].source, batch[0].first, batch[-1].last
+        if batch[0].whole and batch[-1].whole:
+            return claim(self.dest.store, source, first, b"".join(unit.content for unit in batch))
+        lines = units.lines_until(self.origin.store, source, last)
+        return claim_pack(self.dest.store, source, after=at.head, last=last, lines=lines)
 
     def _listed(self, source: str, copies: Sequence[Copy]) -> Mapping[str, Entry]:
         """What an interrupted sync may have left at the destination, where there is much to copy."""

@@ -42,9 +42,7 @@ def parting(here: Store, there: Store, source: str) -> int:
 def _parting(one: Log, two: Log) -> int:
     """Digests are chained: from the first commit that differs on, all do."""
     common = min(one.head, two.head)
-    return 1 + bisect_left(
-        range(common), True, key=lambda n: one.commits[n].digest != two.commits[n].digest
-    )
+    return 1 + bisect_left(range(common), True, key=lambda n: one.commits[n].digest != two.commits[n].digest)
 
 
 def _side(log: Log, seq: int) -> str:
@@ -57,4 +55,6 @@ def _side(log: Log, seq: int) -> str:
 def _named(commit: Commit) -> str:
     host = commit.produced_by.get("host") or "an unknown host"
     observed = moments.render(commit.observed_at)
-    return f"load {commit.seq} {commit.load_id!r} (observed {observed}, by {host}, digest {commit.digest[:12]}…)"
+    return (
+        f"load {commit.seq} {commit.load_id!r} (observed {observed}, by {host}, digest {commit.digest[:12]}…)"
+    )

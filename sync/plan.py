@@ -125,6 +125,9 @@ class Cut:
     log_bytes: int = 4_000_000
 
 
+CUT = Cut()
+
+
 def same(one: str, two: str) -> bool:
     """Whether two digests of a commit are the same, as far as both are known."""
     if one == two:
@@ -154,9 +157,9 @@ def plan(
         units: What the shorter log lacks, in order.
         missing: Paths of parts that are not there to be copied.
         max_bytes: Bytes that may be copied at most; the last batch is made smaller to stay within.
-        cut: When a batch ends.
+        cut: When a batch ends; `CUT` by default.
     """
-    work = _Work(units, frozenset(missing), max_bytes, cut or Cut())
+    work = _Work(units, frozenset(missing), max_bytes, cut or CUT)
     work.run()
     return Plan(
         source=source, relation=relation, actions=tuple(work.actions), here=here, there=there,
@@ -225,7 +228,10 @@ class _Work:
 
     def run(self) -> None:
         for at, unit in enumerate(self._units):
-            if self._whole == at > self._first and self._held.log_bytes + len(unit.content) > self._cut.log_bytes:
+            if (
+                self._whole == at > self._first
+                and self._held.log_bytes + len(unit.content) > self._cut.log_bytes
+            ):
                 self._close()
             self._held.add(unit)
             cost = self._spent + self._held.size_bytes + self._held.log_bytes
@@ -252,7 +258,10 @@ class _Work:
                     self.actions.append(Copy(path=need.path, sha256=need.sha256, size_bytes=need.size_bytes))
             self.actions.append(
                 Publish(
-                    source=batch[0].source, first=batch[0].first, last=batch[-1].last, size_bytes=held.log_bytes
+                    source=batch[0].source,
+                    first=batch[0].first,
+                    last=batch[-1].last,
+                    size_bytes=held.log_bytes,
                 )
             )
             self._spent += held.size_bytes + held.log_bytes

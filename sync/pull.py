@@ -100,7 +100,7 @@ def copy(
         here: The place; it becomes a lake with the same id.
         sources: Only these; all when None.
         until: By source, the commit up to which its log is wanted, the whole log where it is not named; 0 for
-            none of it. Loads that were written as one log file stay together: a log may end a little later.
+            none of it.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
         progress: Called after every file.
@@ -116,7 +116,11 @@ def copy(
     names = _chosen(there, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         way = Way(
-            origin=StoreSide(there), dest=StoreSide(here), pulls=True, until=until or {}, connections=connections
+            origin=StoreSide(there),
+            dest=StoreSide(here),
+            pulls=True,
+            until=until or {},
+            connections=connections,
         )
         work = _Pull(way, transfer, Hints(lake_id="", url=there.url))
         return work.run(names)
@@ -160,9 +164,7 @@ def pull(
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         known = {source: about.where for source, about in hints.sources.items()}
-        way = Way(
-            origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections
-        )
+        way = Way(origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections)
         try:
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:

@@ -1,6 +1,5 @@
 """Push: a lake to its mirror. A lake that the mirror has already costs two requests for each source."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -111,6 +110,7 @@ def push(
     bandwidth: int | None = None,
     max_transfer: int | None = None,
     prune: bool = False,
+    raising: bool = True,
     progress: Report | None = None,
 ) -> PushReport:
     """Bring a mirror up to date. Nothing in it is overwritten, and nothing deleted unless `prune` says so.
@@ -122,11 +122,12 @@ def push(
         mirror: The mirror's store.
         name: Name of the mirror, under which it is remembered what is there.
         sources: Only these; all when None.
-        dry_run: Plan only; nothing is written anywhere.
+        dry_run: Plan only; nothing is written anywhere, and errors of sources are in the report, not raised.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
         max_transfer: Bytes that may be copied at most; the rest waits for the next time.
         prune: Delete in the mirror what packs stand for, and what a retention let go.
+        raising: Raise the first error at the end; else the report has them, and nothing is pruned.
         progress: Called after every file.
 
     Raises:
@@ -141,14 +142,14 @@ def push(
         seen = work.look(names, max_transfer)
         if dry_run:
             return PushReport(
-                sources=tuple(SourcePush(plan=each.plan, after=each.plan.there) for each in seen),
+                sources=tuple(work.planned(each) for each in seen),
                 stopped=any(each.plan.stopped for each in seen),
             )
         report = work.run(seen, max_transfer)
-    for each in report.sources:
-        if each.error is not None:
-            raise each.error
-    if prune:
+    failed = [each.error for each in report.sources if each.error is not None]
+    if failed and raising:
+        raise failed[0]
+    if prune and not failed:
         from sync.sweep import sweep
 
         sweep(lake, mirror, name=name, sources=names)
@@ -210,7 +211,8 @@ class _Push:
         self._name = name
         self._transfer = transfer
         self._hints = hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url)
-        self._was_lake = not self._hints.fresh or engine.meet(lake.store, mirror, make=not dry_run)
+        self._make = not dry_run
+        self._was_lake = True
         known = {source: about.where for source, about in self._hints.sources.items()}
         self._way = Way(
             origin=LakeSide(lake), dest=StoreSide(mirror, known), connections=transfer.connections,
@@ -223,7 +225,11 @@ class _Push:
 
     def look(self, names: Sequence[str], most: int | None) -> list[Seen]:
         """See how all sources stand, several at once; a limit is for all together."""
+        if self._hints.fresh:
+            self._meet()
         seen = list(self._transfer.pool.map(self._way.look, names))
+        if not self._hints.fresh and not all(self._is_as_known(each) for each in seen):
+            self._meet()
         left = most
         for at, each in enumerate(seen):
             if left is None:
@@ -234,6 +240,22 @@ class _Push:
         for each in seen:
             self._transfer.expect(each.plan.files, each.plan.size_bytes)
         return seen
+
+    def _is_as_known(self, seen: Seen) -> bool:
+        return seen.dest == self._hints.where(seen.plan.source)
+
+    def _meet(self) -> None:
+        """See that the mirror is this lake; if it is none (any more), nothing is known to be there."""
+        self._was_lake = engine.meet(self._lake.store, self._mirror, make=self._make)
+        if not self._was_lake:
+            self._hints.tags.clear()
+            self._hints.quarantine.clear()
+            self._hints.sources.clear()
+
+    def planned(self, seen: Seen) -> SourcePush:
+        """What is to be done for a source, and why it cannot be."""
+        error = self._way.forked(seen.plan.source) if seen.plan.relation == "diverged" else None
+        return SourcePush(plan=seen.plan, after=seen.plan.there, error=error)
 
     def run(self, seen: Sequence[Seen], most: int | None) -> PushReport:
         """Push all sources, then what lies beside them."""
@@ -255,21 +277,19 @@ class _Push:
         try:
             at = self._way.carry(seen, self._transfer, max_bytes=most)
         except LakehouseError as error:
-            with contextlib.suppress(LakehouseError):
-                self._remember(source, engine.where.find(self._mirror, source), unfinished=True)
-            return SourcePush(plan=seen.plan, after=self._after(source, seen), error=error)
+            self._remember(source, seen.dest, unfinished=True)
+            return SourcePush(plan=seen.plan, after=seen.dest.end, error=error)
         self._remember(source, at, unfinished=False)
         return SourcePush(plan=seen.plan, after=at.end)
-
-    def _after(self, source: str, seen: Seen) -> End:
-        known = self._hints.sources.get(source)
-        return known.where.end if known else seen.plan.there
 
     def _remember(self, source: str, at: Where, *, unfinished: bool) -> None:
         before = self._hints.sources.get(source, Known(where=at))
         whole = not unfinished and at.head >= self._lake.log(source).head
         self._hints.sources[source] = replace(
-            before, where=at, unfinished=unfinished, synced_at=datetime.now(UTC) if whole else before.synced_at
+            before,
+            where=at,
+            unfinished=unfinished,
+            synced_at=datetime.now(UTC) if whole else before.synced_at,
         )
 
     def _report(self, done: Sequence[SourcePush], *, stopped: bool) -> PushReport:
@@ -277,6 +297,7 @@ class _Push:
         heads = {source: about.where.head for source, about in self._hints.sources.items()}
         heads |= {each.source: 0 for each in done if each.error is not None}
         here, hints = self._lake.store, self._hints
+        hints.synced_at = datetime.now(UTC)
         tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags)
         files = beside.push_quarantine(
             here, self._mirror, sources=names, known=hints.quarantine, transfer=self._transfer

@@ -9,8 +9,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from lakehouse.errors import LakehouseError, NotFoundError, SetupError, UserError
 from lakehouse.project import CONFIG
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 RESERVED = ("pull", "status")  # `lakehouse sync` takes these words for something else
 HIDDEN = "***"
 
-_KNOWN = {"bandwidth", "connections", "options", "schema_prefix", "url"}
+_KNOWN = {"bandwidth", "connections", "grant_to", "options", "schema_prefix", "url"}
 _POSTGRES = ("postgres", "postgresql")
 _CONNECTIONS = {"bucket": 16, "postgres": 4}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -50,6 +51,7 @@ class Mirror:
         connections: Requests at a time.
         bandwidth: Bytes sent a second, at most; None for no limit.
         schema_prefix: Before the names of all schemas (Postgres).
+        grant_to: Roles that may read what is mirrored (Postgres).
     """
 
     name: str
@@ -59,12 +61,21 @@ class Mirror:
     connections: int = 16
     bandwidth: int | None = None
     schema_prefix: str = ""
+    grant_to: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def shown(self) -> str:
         """Its URL for people, without secrets."""
         return redacted(self.url)
+
+    @property
+    def place(self) -> str:
+        """Its URL as its store tells it: a path for a folder."""
+        if self.url.startswith("file://"):
+            return str(Path(self.url.removeprefix("file://")).resolve())
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}".rstrip("/")
 
     def open(self) -> "Store":
         """The store of a mirror that is a lake.
@@ -153,13 +164,7 @@ def named(project: "Project", name: str) -> Mirror:
         NotFoundError: The project has none of that name.
         UserError: Its settings are wrong, hold a secret, or name a variable that is not set.
     """
-    if name not in project.mirrors:
-        raise NotFoundError(
-            f"{project.root / CONFIG}: there is no mirror {name!r}",
-            hint=f"Mirrors: {', '.join(project.mirrors)}."
-            if project.mirrors
-            else f'Add one:\n  [tool.lakehouse.mirrors.{name}]\n  url = "gs://my-bucket/lake"',
-        )
+    check(project, name)
     where = f"{project.root / CONFIG}: [tool.lakehouse.mirrors.{name}]"
     _check_name(name, where)
     values = project.mirrors[name]
@@ -179,7 +184,23 @@ def named(project: "Project", name: str) -> Mirror:
         connections=_connections(where, values.get("connections")),
         bandwidth=None if values.get("bandwidth") is None else size_bytes(str(values["bandwidth"]), where),
         schema_prefix=str(values.get("schema_prefix", "")),
+        grant_to=_roles(where, values.get("grant_to", [])),
     )
+
+
+def check(project: "Project", name: str) -> None:
+    """Refuse a name that no mirror of a project has.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    if name not in project.mirrors:
+        raise NotFoundError(
+            f"{project.root / CONFIG}: there is no mirror {name!r}",
+            hint=f"Mirrors: {', '.join(project.mirrors)}."
+            if project.mirrors
+            else f'Add one:\n  [tool.lakehouse.mirrors.{name}]\n  url = "gs://my-bucket/lake"',
+        )
 
 
 def at(place: str, project: "Project | None" = None) -> Mirror:
@@ -362,6 +383,12 @@ def _connections(where: str, value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:  # noqa: PLR2004
         raise UserError(f"{where}: connections is {value!r}", hint="Write a number from 1 to 256.")
     return value
+
+
+def _roles(where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(role, str) and role for role in value):
+        raise UserError(f"{where}: grant_to is no list of roles", hint='Write: grant_to = ["analysts"].')
+    return tuple(value)
 
 
 def _check_name(name: str, where: str) -> None:

@@ -4,17 +4,18 @@ What is read is compared with the SHA-256 that was committed, so damaged bytes a
 there already is compared with it too, and never overwritten.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from lakehouse.core import layout
 from lakehouse.errors import DamagedPartError
@@ -53,7 +54,7 @@ class Bandwidth:
     Args:
         rate: Bytes a second; None for no limit.
         clock: Seconds, as `time.monotonic`.
-        sleep: As `time.sleep`.
+        sleep: Waits so many seconds, or less if it was interrupted, and says then that it was.
     """
 
     def __init__(
@@ -61,24 +62,38 @@ class Bandwidth:
         rate: int | None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], bool] | None = None,
     ) -> None:
         self._rate = rate
         self._clock = clock
-        self._sleep = sleep
+        self._over = threading.Event()
+        self._sleep = sleep or self._over.wait
         self._lock = threading.Lock()
         self._free_at = clock()
 
     def take(self, size_bytes: int) -> None:
-        """Wait until so many bytes may go."""
+        """Wait until so many bytes may go.
+
+        Raises:
+            CancelledError: There is nothing to wait for any more.
+        """
         if not self._rate:
             return
         with self._lock:
             now = self._clock()
             begin = max(self._free_at, now)
             self._free_at = begin + size_bytes / self._rate
-        if begin > now:
-            self._sleep(begin - now)
+        if begin > now and self._sleep(begin - now):
+            raise CancelledError
+
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Inside the block nobody waits: those who do are told that it is over."""
+        self._over.set()
+        try:
+            yield
+        finally:
+            self._over.clear()
 
 
 class Transfer:
@@ -99,7 +114,7 @@ class Transfer:
         self._progress = progress
         self._done = Progress(files=0, all_files=0, size_bytes=0, all_bytes=0)
 
-    def __enter__(self) -> "Transfer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -162,9 +177,11 @@ class Transfer:
             while pending:
                 self._settle(pending, gone)
         finally:
-            for future in pending:
-                future.cancel()
-            wait(pending)
+            if pending:  # it failed, or was interrupted
+                with self.bandwidth.interrupted():
+                    for future in pending:
+                        future.cancel()
+                    wait(pending)
         return frozenset(gone)
 
     def _settle(self, pending: dict[Future[bool], Copy], gone: set[str]) -> int:
@@ -183,9 +200,7 @@ class Transfer:
 class _Copying:
     """One part after the other, in any thread."""
 
-    def __init__(
-        self, origin: Store, dest: Store, there: Mapping[str, Entry], bandwidth: Bandwidth
-    ) -> None:
+    def __init__(self, origin: Store, dest: Store, there: Mapping[str, Entry], bandwidth: Bandwidth) -> None:
         self._origin = origin
         self._dest = dest
         self._there = there
@@ -237,10 +252,10 @@ class _Copying:
             if entry.checksums[name] != value:
                 raise in_the_way(self._dest, copy, f"the {name} {entry.checksums[name]}, not {value}")
 
-    def _room(self, copy: Copy) -> AbstractContextManager[str | None]:
+    def _room(self, copy: Copy) -> contextlib.AbstractContextManager[str | None]:
         """A folder for a part that is too large for memory and is no file that can be sent as it is."""
         if copy.size_bytes <= WHOLE or isinstance(self._origin, LocalStore):
-            return nullcontext()
+            return contextlib.nullcontext()
         parent = None
         if isinstance(self._dest, LocalStore):
             parent = self._dest.root / layout.DERIVED / "_sync"
@@ -303,7 +318,11 @@ def fetch_digest(
 
 def damaged(store: Store, copy: Copy, size_bytes: int) -> DamagedPartError:
     """The error of a part that is not what was committed, where it is to be copied from."""
-    what = f"{size_bytes} bytes, not the {copy.size_bytes}" if size_bytes != copy.size_bytes else "other bytes than those"
+    what = (
+        f"{size_bytes} bytes, not the {copy.size_bytes}"
+        if size_bytes != copy.size_bytes
+        else "other bytes than those"
+    )
     return DamagedPartError(
         f"{store.url}/{copy.path}: has {what} that were committed; it was not copied",
         path=copy.path,

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout
-from lakehouse.core.commit import Commit
+from lakehouse.core.commit import GENESIS, Commit, Pack, Part
 from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityError
 from lakehouse.logpack import LogFile
 from lakehouse.store import Absent, LocalStore, Store
@@ -64,6 +65,7 @@ class Unit:
         digest: Digest of its last commit.
         content: Its lines, as they lie.
         needs: The parts that it names, in order; of a part that packs of the unit stand for as well.
+        whole: Whether its lines may be a log file; not if they are a piece of one.
     """
 
     source: str
@@ -73,42 +75,77 @@ class Unit:
     digest: str
     content: bytes
     needs: tuple[Need, ...]
+    whole: bool = True
 
 
-class Diverged(ForkError):
+class DivergedError(ForkError):
     """The units do not follow from the commit that they should follow."""
 
 
 def units_of(content: bytes, *, key: str, source: str) -> list[Unit]:
     """The units of a log file, or of log files laid one after the other.
 
+    One that was cut is a unit together with the next one, and not whole where it is the last.
+
     Args:
         content: The lines.
-        key: Key of the file, for messages.
+        key: Key of the file; a log pack may end with a file that was cut.
         source: The source whose log it belongs to.
 
     Raises:
         TornCommitError, FormatError, UnsafePathError: The file is not what it should be.
         GapError, ForkError: Its commits do not follow one another.
     """
-    found = commits.parse_file(content, key=key, source=source)
-    lines = content.split(b"\n")
-    for before, commit in zip(found, found[1:], strict=False):
+    found = commits.parse_file(content, key=key, source=source, cut=layout.log_pack_span(key) is not None)
+    lines = content[:-1].split(b"\n")
+    for before, commit in pairwise(found):
         _check_follows(commit, before.seq, before.digest, key)
     units, at = [], 0
     while at < len(found):
-        said = found[at].record.get("lines")
-        end = at + (said if isinstance(said, int) and said > 1 else 1)
-        units.append(_unit(found[at:end], b"\n".join(lines[at:end]) + b"\n"))
+        end, whole = _end(found, lines, at)
+        units.append(_unit(found[at:end], lines[at:end], whole=whole))
         at = end
     return units
 
 
-def _unit(found: Sequence[Commit], content: bytes) -> Unit:
+def _end(found: Sequence[Commit], lines: Sequence[bytes], at: int) -> tuple[int, bool]:
+    """Where the unit ends that begins at a line, and whether it is whole there."""
+    end = at + _said(found[at])
+    for next_at in range(at + 1, len(found)):
+        if next_at == end:
+            break
+        if commits.begins_file(lines[next_at]):  # the file before it was cut
+            end = next_at + _said(found[next_at])
+    return min(end, len(found)), end <= len(found)
+
+
+def _said(commit: Commit) -> int:
+    """How many lines the file has that begins with a commit."""
+    said = commit.record.get("lines")
+    return said if isinstance(said, int) and said > 1 else 1
+
+
+def _unit(found: Sequence[Commit], lines: Sequence[bytes], *, whole: bool) -> Unit:
     return Unit(
-        source=found[0].source, first=found[0].seq, last=found[-1].seq, prev=found[0].prev,
-        digest=found[-1].digest, content=content, needs=tuple(_needs(found)),
+        source=found[0].source, first=found[0].seq, last=found[-1].seq, prev=found[0].prev, whole=whole,
+        digest=found[-1].digest, content=b"\n".join(lines) + b"\n", needs=tuple(_needs(found)),
     )  # fmt: skip
+
+
+def _piece(unit: Unit, first: int, last: int) -> Unit:
+    """The commits of a unit from one number to another."""
+    if first <= unit.first and unit.last <= last:
+        return unit
+    found = commits.parse_file(
+        unit.content, key=layout.log_key(unit.source, unit.first), source=unit.source, cut=True
+    )
+    at = slice(max(first - unit.first, 0), last - unit.first + 1)
+    return _unit(found[at], unit.content[:-1].split(b"\n")[at], whole=False)
+
+
+def lines_until(store: Store, source: str, last: int) -> bytes:
+    """All lines of a log up to a commit."""
+    return b"".join(unit.content for unit in read(store, source, seq=0, digest=GENESIS, until=last))
 
 
 def _needs(found: Sequence[Commit]) -> list[Need]:
@@ -121,23 +158,19 @@ def _needs(found: Sequence[Commit]) -> list[Need]:
                 index = at.setdefault(part.path, len(needs))
                 if index < len(needs):
                     needs[index] = needs[index].until(commit.seq)
-                    continue
-                needs.append(
-                    Need(
-                        table=table, path=part.path, sha256=part.sha256, size_bytes=part.size_bytes,
-                        first=commit.seq, last=commit.seq,
-                    )  # fmt: skip
-                )
+                else:
+                    needs.append(_need(table, part, commit.seq, commit.seq))
         for table, packs in commit.packs.items():
             at = {}
-            needs += [
-                Need(
-                    table=table, path=pack.path, sha256=pack.sha256, size_bytes=pack.size_bytes,
-                    first=pack.first, last=pack.last, pack=True,
-                )
-                for pack in packs
-            ]  # fmt: skip
+            needs += [_need(table, pack, pack.first, pack.last, pack=True) for pack in packs]
     return needs
+
+
+def _need(table: str, part: Part | Pack, first: int, last: int, *, pack: bool = False) -> Need:
+    return Need(
+        table=table, path=part.path, sha256=part.sha256, size_bytes=part.size_bytes,
+        first=first, last=last, pack=pack,
+    )  # fmt: skip
 
 
 def _check_follows(commit: Commit, seq: int, digest: str, key: str) -> None:
@@ -161,17 +194,18 @@ def read(
         source: The source.
         seq: Number of that commit; 0 for all units.
         digest: Its digest.
-        until: Number of a commit: units after the one that holds it are left out.
+        until: Number of the last commit that is wanted; all when None.
         connections: Log files that are read at once.
 
     Raises:
-        Diverged: They follow from another commit than that one.
+        DivergedError: They follow from another commit than that one.
         IntegrityError: A log file is torn, missing or altered.
     """
     units: list[Unit] = []
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(Absent):  # a file was packed and pruned since the listing
-            for unit in _after(store, source, seq, connections):
+            for found in _after(store, source, seq, connections):
+                unit = _piece(found, seq + 1, found.last if until is None else until)
                 _check_joins(unit, units, seq, digest)
                 units.append(unit)
                 seq, digest = unit.last, unit.digest
@@ -194,7 +228,7 @@ def _check_joins(unit: Unit, before: Sequence[Unit], seq: int, digest: str) -> N
         )
     if unit.first == seq + 1 and unit.prev == digest:
         return
-    kind = ForkError if before else Diverged
+    kind = ForkError if before else DivergedError
     msg = f"{key}: commit {unit.first} does not follow from commit {seq} with the digest {digest[:12] or 'none'}…"
     raise kind(msg, path=key, hint="Two histories were mixed: restore the log from a mirror or backup.")
 
@@ -203,7 +237,7 @@ def _after(store: Store, source: str, seq: int, connections: int) -> Iterator[Un
     """The units that hold commits after a number. Raises Absent if files were packed and pruned."""
     if isinstance(store, LocalStore):  # opening the next file costs less than a look at all names
         found = list(_numbered(store, source, seq))
-        if logpack.packed_until(store, source) <= seq:
+        if found and logpack.packed_until(store, source) <= seq:
             yield from found
             return
     files = logpack.listing(store, source).files
@@ -227,15 +261,13 @@ def _numbered(store: Store, source: str, seq: int) -> Iterator[Unit]:
             seq = unit.last
 
 
-def _contents(
-    store: Store, files: Sequence[LogFile], connections: int
-) -> Iterator[tuple[LogFile, bytes]]:
+def _contents(store: Store, files: Sequence[LogFile], connections: int) -> Iterator[tuple[LogFile, bytes]]:
     """What log files hold, in order; some are asked for ahead."""
     with ThreadPoolExecutor(max(1, min(connections, len(files)))) as pool:
         asked: deque[tuple[LogFile, Future[bytes]]] = deque()
         try:
             for file in files:
-                asked.append((file, pool.submit(logpack.lines_of, store, file)))
+                asked.append((file, pool.submit(logpack.raw_lines, store, file)))
                 if len(asked) > 2 * connections:
                     first, content = asked.popleft()
                     yield first, content.result()
@@ -256,7 +288,8 @@ def digest_at(store: Store, source: str, seq: int) -> str:
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(Absent):
             for unit in _after(store, source, seq, 1):
-                found = commits.parse_file(unit.content, key=layout.log_key(source, seq + 1), source=source)
+                key = layout.log_key(source, unit.first)
+                found = commits.parse_file(unit.content, key=key, source=source, cut=not unit.whole)
                 return next(commit.prev for commit in found if commit.seq == seq + 1)
             break
     raise IntegrityError(

@@ -1,6 +1,7 @@
 """`lakehouse pack`, `prune` and `expire`: fewer files, and less of the past where one says so."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import many, open_lake, print_json, project_or_none, size
 from lakehouse.core.moments import render
+from lakehouse.errors import UserError
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -51,15 +53,23 @@ def pack_command(ctx: click.Context, source: str | None, as_json: bool) -> None:
 @click.command("prune")
 @click.argument("source", required=False)
 @click.option("--dry-run", is_flag=True, help="Verify, and say what would be deleted; delete nothing.")
+@click.option("--not-mirrored", is_flag=True, help="Go on where a mirror does not have the packs yet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @lake_option
 @click.pass_context
-def prune_command(ctx: click.Context, source: str | None, dry_run: bool, as_json: bool) -> None:
-    """Delete the files that packs stand for, after every such pack was verified; and nothing else."""
+def prune_command(
+    ctx: click.Context, source: str | None, dry_run: bool, not_mirrored: bool, as_json: bool
+) -> None:
+    """Delete the files that packs stand for, after every such pack was verified; and nothing else.
+
+    Where the project has mirrors that do not have all packs yet, sync first: it refuses until then.
+    """
     from lakehouse.cli.progress import bar
     from lakehouse.prune import prune
 
     lake = open_lake(ctx)
+    if not (dry_run or not_mirrored):
+        _refuse_before_sync(lake, source)
     with bar("pruning", "files") as progress:
         reports = prune(lake, source, dry_run=dry_run, progress=progress)
     if as_json:
@@ -71,6 +81,29 @@ def prune_command(ctx: click.Context, source: str | None, dry_run: bool, as_json
             f"{report.source}: {'would delete' if dry_run else 'deleted'} {files}, {size(report.size_bytes)}; "
             f"{many(report.packs, 'pack')} verified"
         )
+
+
+def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
+    """Keep files as long as a mirror does not have the packs that stand for them, as far as is known here."""
+    here = project_or_none()
+    if here is None or not here.mirrors or lake.url != str(Path(here.place).resolve()):
+        return
+    from sync import hints, settings
+
+    for mirror in (settings.named(here, name) for name in here.mirrors):
+        if mirror.kind == "postgres":
+            continue
+        known = hints.load(lake.store, mirror.name, lake_id=lake.id, url=mirror.place)
+        for name in [source] if source else lake.sources():
+            where = known.where(name)
+            there = where.head if where else 0
+            packs = sum(bool(commit.packs) for commit in lake.log(name).commits[there:])
+            if packs:
+                raise UserError(
+                    f"{name}: {many(packs, 'commit')} with packs that the mirror {mirror.name!r} does not have yet: "
+                    f"it is known to be at load {there:,}; nothing was deleted",
+                    hint=f"Run `lakehouse sync {mirror.name}` first, or prune with --not-mirrored.",
+                )
 
 
 @click.command("expire")

@@ -250,6 +250,11 @@ def parse_file(content: bytes, *, key: str, source: str, cut: bool = False) -> l
     return commits
 
 
+def begins_file(line: bytes) -> bool:
+    """Whether a line of a log was the first of a file when it was written: it alone has `format`."""
+    return b'"format"' in line and "format" in json.loads(line)
+
+
 def digest_of(line: bytes) -> str:
     """Digest of a commit: SHA-256 of its line without the newline, in hex."""
     return hashlib.sha256(line).hexdigest()
@@ -289,9 +294,7 @@ def _lines_of(record: JSON, where: str) -> int:
     if isinstance(said, int) and said >= 1:
         return said
     msg = f"{where}: is not a commit (lines is {said!r})"
-    raise FormatError(
-        msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup."
-    )
+    raise FormatError(msg, path=where.rsplit(":", 1)[0], hint="Restore this file from a mirror or backup.")
 
 
 def _carry(record: JSON, before: JSON) -> JSON:

@@ -123,14 +123,18 @@ def _structs(values: pa.Array, fields: dict[str, Type]) -> pa.Array:
     return pc.binary_join_element_wise(*pieces, "}", "") if len(values) else pa.array([], type=pa.string())
 
 
-def held(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+def held(texts: pa.Array, same: Callable[[str, str], bool]) -> tuple[pa.Array, dict[int, str]]:
     r"""JSON texts as `jsonb` takes them, and by row those that it cannot give back exactly.
 
-    What jsonb does not have is replaced: `\\u0000` by U+2400, half a surrogate pair by U+FFFD, a number beyond
+    What jsonb does not have is replaced: `\u0000` by U+2400, half a surrogate pair by U+FFFD, a number beyond
     131,072 digits (16,383 after the point) by its text, NaN and infinities by theirs.
 
+    Args:
+        texts: JSON text, an array of `string`.
+        same: Whether what comes back (first) says what went in (second); where it does not, the row is told.
+
     Returns:
-        An array of `pa.json_()`, and the exact text of each row in which something was replaced.
+        An array of `pa.json_()`, and the exact text of each row that is told.
     """
     doubtful = pc.fill_null(pc.match_substring_regex(texts, _DOUBTFUL), False)
     exact: dict[int, str] = {}
@@ -139,7 +143,7 @@ def held(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
         kept = []
         for row, text in zip(rows.tolist(), texts.filter(doubtful).to_pylist(), strict=True):
             kept.append(_TOKEN.sub(_held_token, text))
-            if canonical_text(kept[-1]) != text:
+            if not same(kept[-1], text):
                 exact[row] = text
         texts = pc.replace_with_mask(texts, doubtful, pa.array(kept, type=pa.string()))
     return pa.ExtensionArray.from_storage(JSON, texts), exact
@@ -170,12 +174,22 @@ def parsed(text: str) -> Any:
     """The value of JSON text: whole numbers of any size, other numbers as float where that is what they say."""
     if _LONG_NUMBER.search(text):
         return json.loads(text, parse_float=_parse_float, parse_int=_parse_int)
-    return orjson.loads(text)
+    return json.loads(text)
 
 
 def canonical_text(text: str) -> str:
-    """The canonical form of JSON text."""
-    return json_text(parsed(text))
+    """JSON text with sorted keys and without spaces; numbers have the digits that they had."""
+    return json_text(json.loads(text, parse_float=orjson.Fragment, parse_int=orjson.Fragment))
+
+
+def same_text(back: str, text: str) -> bool:
+    """Whether JSON text that comes back is what went in, as text."""
+    return canonical_text(back) == text
+
+
+def same_value(back: str, text: str) -> bool:
+    """Whether JSON text that comes back has the value that went in, and floats where they were."""
+    return json_text(parsed(back)) == json_text(parsed(text))
 
 
 def _parse_float(text: str) -> float | Decimal:

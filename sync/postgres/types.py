@@ -16,19 +16,20 @@ import pyarrow.compute as pc
 
 from lakehouse.core.types import Type, decimal
 from lakehouse.parquet.arrow import JSON, arrow_type
-from sync.postgres.jsonb import canonical_text, held, json_texts, parsed
+from sync.postgres.jsonb import canonical_text, held, json_texts, parsed, same_text, same_value
 from sync.postgres.moments import iso_texts, ticks_of
 from sync.postgres.plain import decoded, plain
 
 EXACT = "_lake_exact"  # the column of every table with what its other columns cannot hold
 EXACT_TYPE = "jsonb"
+TEXTS = "text[]"  # of a column of our own: lists of texts without NUL
 
 _INTEGERS = {"int8", "int16", "int32", "int64", "bigint", "uint8", "uint16", "uint32"}
 _TYPES = {
     "null": "text", "bool": "boolean", "string": "text", "binary": "bytea", "json": "jsonb",
     "uint64": "numeric(20,0)", "float32": "double precision", "float64": "double precision",
     "date": "date", "time": "time", "timestamp": "timestamp", "timestamptz": "timestamptz",
-    "timestamp_ns": "text", "timestamptz_ns": "text",
+    "timestamp_ns": "text", "timestamptz_ns": "text", TEXTS: TEXTS,
 } | dict.fromkeys(_INTEGERS, "bigint")  # fmt: skip
 # The first and last value that PostgreSQL has, as Arrow counts: days, or microseconds, since 1970 (since midnight).
 _FIRST_MOMENT, _LAST_MOMENT = -210_866_803_200_000_000, 2**63 - 1  # 4714-11-24 BC; all that 64 bits have
@@ -87,8 +88,10 @@ def to_postgres(array: pa.Array | pa.ChunkedArray, kind: Type) -> Converted:
         kind: The type of the column over the whole history.
     """
     if not isinstance(kind, str) or kind == "json":
-        texts, exact = held(json_texts(array, kind))
+        texts, exact = held(json_texts(array, kind), same_text if kind == "json" else same_value)
         return Converted(array=texts, exact=exact)
+    if kind == TEXTS:
+        return Converted(array=decoded(array).cast(pa.list_(pa.string())))
     values = plain(array, kind)
     if kind == "null":
         return Converted(array=pa.nulls(len(values), pa.string()))
@@ -110,6 +113,8 @@ def from_postgres(
         exact: By row, what lies in `_lake_exact` for this column.
     """
     values = decoded(array)
+    if kind == TEXTS:
+        return values
     if kind == "null":
         return pa.nulls(len(values))
     if not isinstance(kind, str) or kind == "json":
@@ -121,6 +126,8 @@ def from_postgres(
     if kind in _RANGES:
         ticks = values.cast(_ticks_type(kind))
         return _put(ticks, {row: int(text) for row, text in (exact or {}).items()}).cast(arrow_type(kind))
+    if kind.endswith("_ns"):
+        return _from_iso(values, kind)
     return values.cast(arrow_type(kind))
 
 
@@ -207,6 +214,14 @@ def _within(values: pa.Array, kind: str) -> Converted:
     exact = dict(zip(rows, map(str, ticks.filter(odd).to_pylist()), strict=True))
     nearest = pc.min_element_wise(pc.max_element_wise(ticks, low, skip_nulls=False), high, skip_nulls=False)
     return Converted(array=nearest.cast(ticks.type).cast(arrow_type(kind)), exact=exact)
+
+
+def _from_iso(texts: pa.Array, kind: str) -> pa.Array:
+    try:
+        return texts.cast(arrow_type(kind))
+    except pa.ArrowInvalid:  # Arrow does not read the texts that it writes of the first second of its range
+        ticks = _unless_null(ticks_of(kind))
+        return pa.array(map(ticks, texts.to_pylist()), type=pa.int64()).cast(arrow_type(kind))
 
 
 def _ticks_type(kind: str) -> pa.DataType:

@@ -1,0 +1,295 @@
+"""Push: the loads of a lake into Postgres. One source is one transaction, with its position in it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.core.layout import MODELS
+from lakehouse.core.log import Log
+from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
+from sync.postgres import ledger
+from sync.postgres.connecting import connect
+from sync.postgres.ledger import Position
+from sync.postgres.models import ViewWork
+from sync.postgres.names import schema_identifier
+from sync.postgres.source import Settings, Todo, bring, plan
+from sync.postgres.tables import Action, Work
+
+if TYPE_CHECKING:
+    from lakehouse.lake import Lake
+    from sync.transfer import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePush:
+    """What a push did to one table, or would do.
+
+    Attributes:
+        table: Its name.
+        action: `new`, `rebuilt` (mirrored anew), `extended` (by the versions since), `altered` (only what stands over it),
+            `dropped`, or `failed`: a model that cannot be read and was left as it was.
+        inserted: Versions that came.
+        closed: Versions that ended.
+        error: Why it failed.
+    """
+
+    table: str
+    action: Action
+    inserted: int = 0
+    closed: int = 0
+    error: LakehouseError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePush:
+    """What a push did for one source, or would do.
+
+    Attributes:
+        source: Its name.
+        schema: Its schema in Postgres.
+        relation: How the log stood to the mirror: `equal`, `ahead`: there is something to push; `behind`: the mirror has
+            more.
+        there: Where the mirror ended before.
+        after: Where it ends now.
+        tables: What was done, by table; those with nothing to do are left out.
+        error: Why it could not be done; None if it was.
+    """
+
+    source: str
+    schema: str
+    relation: str
+    there: Position
+    after: Position
+    tables: tuple[TablePush, ...] = ()
+    error: LakehouseError | None = None
+
+    @property
+    def loads(self) -> int:
+        """How many loads became visible."""
+        return max(self.after.seq - self.there.seq, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PgReport:
+    """What a push did: by source."""
+
+    sources: tuple[SourcePush, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """How the mirror stands to the lake, for one source.
+
+    Attributes:
+        source: Its name.
+        schema: Its schema in Postgres.
+        relation: `equal`, `ahead`: there is something to push; `behind`: the mirror has more; `diverged`.
+        here: Where the log ends.
+        there: Where the mirror ends.
+        synced_at: When it was last pushed.
+        error: What is wrong; None if nothing is.
+    """
+
+    source: str
+    schema: str
+    relation: str
+    here: Position
+    there: Position
+    synced_at: datetime | None = None
+    error: LakehouseError | None = None
+
+    @property
+    def loads(self) -> int:
+        """Loads that one side lacks."""
+        return abs(self.here.seq - self.there.seq)
+
+
+def push(
+    lake: "Lake",
+    url: str,
+    *,
+    name: str,
+    schema_prefix: str = "",
+    sources: Sequence[str] | None = None,
+    dry_run: bool = False,
+    connections: int = 4,
+    repair: bool = False,
+    grant_to: Sequence[str] = (),
+    raising: bool = True,
+    progress: "Callable[[Progress], None] | None" = None,
+) -> PgReport:
+    """Bring a mirror in Postgres up to date. Readers see each source as it was or as it is, never in between.
+
+    All sources are pushed, also if one cannot be; the first error is raised at the end.
+
+    Args:
+        lake: The lake.
+        url: `postgresql://user:password@host:5432/database`, with the options of libpq.
+        name: What the mirror is called, for messages.
+        schema_prefix: What names of schemas begin with.
+        sources: Which sources; all by default.
+        dry_run: Only say what would be done.
+        connections: How many connections fill a large table.
+        repair: Mirror all tables anew, whatever is there.
+        grant_to: Roles that may read what is mirrored.
+        raising: Raise the first error at the end; else the report has them.
+        progress: Told how far it is, now and then.
+
+    Raises:
+        ForkError: The mirror is of another history of a source.
+        UserError: A schema is there that is not ours, or something that is not ours stands on what has to be replaced.
+        SetupError: The server cannot be reached, or a right is missing.
+        ContentionError: Somebody else is at the same tables.
+        IntegrityError: The lake is damaged, or the rows there are not as they were left.
+    """
+    del name  # of the hints that other kinds of mirrors keep
+    todo = chosen(lake, sources)
+    settings = Settings(
+        url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
+    )
+    done: list[SourcePush] = []
+    with connect(url) as connection:
+        if not dry_run:
+            ledger.prepare(connection)
+        for source in todo:
+            try:
+                log = lake.log(source)
+                if dry_run:
+                    done.append(_planned(connection, lake, log, settings))
+                else:
+                    done.append(_pushed(connection, lake, log, settings, progress))
+            except LakehouseError as error:
+                connection.rollback()
+                done.append(_failed(source, settings, error))
+    failed = [one.error for one in done if one.error is not None]
+    if failed and raising:
+        raise failed[0]
+    return PgReport(sources=tuple(done))
+
+
+def status(
+    lake: "Lake", url: str, *, name: str, schema_prefix: str = "", sources: Sequence[str] | None = None
+) -> list[SourceStatus]:
+    """How a mirror in Postgres stands to the lake, by source. Nothing is written.
+
+    Args:
+        lake: The lake.
+        url: Where the server is.
+        name: What the mirror is called.
+        schema_prefix: What names of schemas begin with.
+        sources: Which sources; all by default.
+
+    Raises:
+        SetupError: The server cannot be reached.
+    """
+    del name
+    found = []
+    with connect(url) as connection:
+        there = ledger.is_there(connection)
+        for source in chosen(lake, sources):
+            log, schema = lake.log(source), schema_identifier(source, schema_prefix)
+            here, position, error = Position(seq=log.head, digest=log.digest), None, None
+            relation = "ahead"
+            try:
+                position = ledger.read(connection, schema, lake.id, log) if there else None
+                relation = ledger.relation(connection, schema, log, position or Position())
+            except LakehouseError as caught:
+                connection.rollback()
+                relation, error = "diverged", caught
+            found.append(
+                SourceStatus(
+                    source=source, schema=schema, relation=relation, here=here, there=position or Position(),
+                    synced_at=position.synced_at if position else None, error=error,
+                )
+            )  # fmt: skip
+    return found
+
+
+def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
+    """The sources to be pushed; models last, as their views read the others."""
+    there = lake.sources()
+    for source in sources or ():
+        if source not in there:
+            raise NotFoundError(
+                f"there is no source {source!r}", hint=f"Sources: {', '.join(there) or 'none yet'}."
+            )
+    return sorted(there if sources is None else dict.fromkeys(sources), key=lambda source: source == MODELS)
+
+
+def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> SourcePush:
+    """What a push would do."""
+    schema = schema_identifier(log.source, settings.schema_prefix)
+    before = ledger.read(connection, schema, lake.id, log) if ledger.is_there(connection) else None
+    there = before or Position()
+    relation = ledger.relation(connection, schema, log, there)
+    todo = Todo()
+    if relation != "behind":
+        todo = (
+            plan(connection, lake, log, there, settings) if before else plan(None, lake, log, there, settings)
+        )
+    connection.rollback()
+    after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
+    return _told(log.source, schema, relation, there, after, todo)
+
+
+def _pushed(
+    connection: Any, lake: "Lake", log: Log, settings: Settings, progress: "Callable[[Progress], None] | None"
+) -> SourcePush:
+    told = replace(settings, told=_Teller(progress).told) if progress else settings
+    try:
+        relation, there, todo = bring(connection, lake, log, told)
+    except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
+        connection.rollback()
+        log = lake.log(log.source)
+        relation, there, todo = bring(connection, lake, log, told)
+    after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
+    schema = schema_identifier(log.source, settings.schema_prefix)
+    return _told(log.source, schema, relation, there, after, todo)
+
+
+def _told(
+    source: str, schema: str, relation: str, there: Position, after: Position, todo: Todo
+) -> SourcePush:
+    tables = [
+        TablePush(
+            table=work.name, action=work.action, inserted=work.inserted, closed=work.closed,
+            error=work.trouble if isinstance(work, ViewWork) else None,
+        )
+        for work in todo.needed
+    ]  # fmt: skip
+    tables += [TablePush(table=gone.table, action="dropped") for gone in todo.dropped]
+    return SourcePush(
+        source=source, schema=schema, relation=relation, there=there, after=after, tables=tuple(tables)
+    )
+
+
+def _failed(source: str, settings: Settings, error: LakehouseError) -> SourcePush:
+    schema = schema_identifier(source, settings.schema_prefix)
+    relation = "diverged" if isinstance(error, ForkError) else "ahead"
+    none = Position()
+    return SourcePush(source=source, schema=schema, relation=relation, there=none, after=none, error=error)
+
+
+class _Teller:
+    """Says how far a source is, in bytes of the parts that its rows come from."""
+
+    def __init__(self, progress: "Callable[[Progress], None]") -> None:
+        self.progress = progress
+        self.rows: dict[str, int] = {}
+
+    def told(self, todo: Todo, work: "Work | ViewWork", rows: int) -> None:
+        """So many more rows of a table were copied."""
+        from sync.transfer import Progress
+
+        self.rows[work.name] = self.rows.get(work.name, 0) + rows
+        shares = [
+            (each.size_bytes, min(self.rows.get(each.name, 0) / max(each.rows, 1), 1.0))
+            for each in todo.needed
+        ]
+        self.progress(
+            Progress(
+                files=sum(share >= 1 for _, share in shares), all_files=len(shares),
+                size_bytes=int(sum(size * share for size, share in shares)), all_bytes=sum(size for size, _ in shares),
+            )
+        )  # fmt: skip
