@@ -13,12 +13,11 @@ from lakehouse.errors import LakehouseError, UserError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from lakehouse.project import Project
+    from sync.plan import Plan
     from sync.postgres.push import PgReport
     from sync.postgres.push import SourcePush as PgSourcePush
     from sync.postgres.push import SourceStatus as PgSourceStatus
-
-    from lakehouse.project import Project
-    from sync.plan import Plan
     from sync.pull import PullReport
     from sync.push import PushReport, SourcePush, SourceStatus
     from sync.settings import Mirror
@@ -147,17 +146,14 @@ def _instant(moment: "datetime | None") -> str | None:
 # What was done, or would be.
 
 
-def pushed(
-    mirror: "Mirror", report: "PushReport", *, dry_run: bool, errors: Sequence[LakehouseError]
-) -> Told:
+def pushed(mirror: "Mirror", report: "PushReport", *, dry_run: bool) -> Told:
     """What a push did, or would do."""
-    told = Told(errors=list(errors))
+    told = Told()
     for push in report.sources:
         told.errors += [push.error] if push.error is not None else []
         told.records.append(_pushed_record(mirror, push, dry_run=dry_run))
-        told.lines += [
-            f"{mirror.name}: {push.source}: {line}" for line in _pushed_lines(push, dry_run=dry_run)
-        ]
+        lines = _pushed_lines(push, dry_run=dry_run)
+        told.lines += [f"{mirror.name}: {push.source}: {line}" for line in lines[:1]] + lines[1:]
     if report.tags or report.quarantined:
         told.records.append({"mirror": mirror.name, "tags": report.tags, "quarantined": report.quarantined})
         told.lines.append(f"{mirror.name}: {_beside(report)} sent")

@@ -11,13 +11,10 @@ from lakehouse.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sync.postgres.push import SourceStatus as PgSourceStatus
-
     from lakehouse.cli.mirrors import Told
-    from lakehouse.errors import LakehouseError
     from lakehouse.lake import Lake
-    from lakehouse.store import Store
-    from sync.push import PushReport, SourceStatus
+    from sync.postgres.push import SourceStatus as PgSourceStatus
+    from sync.push import SourceStatus
     from sync.settings import Mirror
 
 
@@ -119,14 +116,7 @@ def _to_bucket(lake: "Lake", mirror: "Mirror", *, repair: bool, dry_run: bool, *
             raising=False, **options,
         )  # fmt: skip
     warn(mirror, report.conflicts)
-    return pushed(mirror, report, dry_run=dry_run, errors=_forks(lake, store, report) if dry_run else ())
-
-
-def _forks(lake: "Lake", store: "Store", report: "PushReport") -> "list[LakehouseError]":
-    """What a push would refuse, both sides shown."""
-    from sync.fork import forked
-
-    return [forked(lake.store, store, s.source) for s in report.sources if s.relation == "diverged"]
+    return pushed(mirror, report, dry_run=dry_run)
 
 
 def _to_postgres(
@@ -153,7 +143,7 @@ def _to_postgres(
         report = warehouse.push(
             lake, mirror.url, name=mirror.name, schema_prefix=mirror.schema_prefix, sources=sources,
             dry_run=dry_run, connections=mirror.connections, repair=repair, grant_to=mirror.grant_to,
-            progress=progress,
+            raising=False, progress=progress,
         )  # fmt: skip
     return loaded(mirror, report, dry_run=dry_run)
 
