@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from lakehouse.core.layout import TAGS, compactions, log_key
+from lakehouse.core.layout import TAGS, compactions, log_key, log_pack_prefix, log_pack_span
 from lakehouse.duck.fetching import is_far
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.errors import LakehouseError
@@ -52,7 +52,7 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
         # Views name the files of compactions: one that came or went makes them out of date.
         derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
         end = ends.get(source)
-        stamp = json.dumps([*end, _stamp(lake.store, end[2]) if end[2] else ""] if end else None)
+        stamp = json.dumps([*end, _end_stamp(lake.store, source, end[2])] if end else None)
         return ",".join(key.removeprefix(compactions(source)) for key in derived), stamp
 
     for source, (derived, stamp) in each(lake, lake.sources(), look).items():
@@ -73,6 +73,11 @@ def each(lake: "Lake", sources: Iterable[str], look: Callable[[str], T]) -> dict
         return {name: look(name) for name in names}
     with ThreadPoolExecutor(_LOOKS) as pool:
         return dict(zip(names, pool.map(look, names), strict=True))
+
+
+def _end_stamp(store: Store, source: str, key: str) -> str:
+    """What changes when the end of a log does; of one that was cut and ends with a pack, also when it gets a longer one."""
+    return _marks(store, log_pack_prefix(source)) if log_pack_span(key) else _stamp(store, key) if key else ""
 
 
 def _stamp(store: Store, key: str) -> str:
