@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakehouse.cli.context import many, print_json, print_table, project, size
+from lakehouse.cli.context import many, print_json, print_table, project, quiet_retries, size
 from lakehouse.core.moments import render
 from lakehouse.errors import LakehouseError, UserError
 
@@ -106,6 +106,7 @@ def each(
     """
     from sync.settings import named
 
+    quiet_retries()
     records, codes = list[dict[str, Any]](), set[int]()
     for name in names:
         try:

@@ -3,7 +3,7 @@
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import many, open_lake, print_json, print_table, size
+from lakehouse.cli.context import many, open_lake, print_json, print_table, quiet_retries, size
 
 
 @click.command("refresh")
@@ -81,6 +81,7 @@ def doctor_command(ctx: click.Context, as_json: bool) -> None:
     """Say what is installed, what is reachable, and what to do."""
     from lakehouse.doctor import examine
 
+    quiet_retries()
     findings = examine(ctx.obj)
     if as_json:
         print_json([{"what": f.what, "ok": f.ok, "found": f.found, "do": f.do} for f in findings])
