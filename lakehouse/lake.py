@@ -119,6 +119,10 @@ class Lake:
             self._logs[source] = log
             return log
 
+    def known(self, source: str) -> "Log | None":
+        """The log of a source as it was last read; None if it was not yet."""
+        return self._logs.get(source)
+
     def forget(self, source: str) -> None:
         """Read the log of a source anew the next time: another one is in its place."""
         with self._lock:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.core.layout import TAGS, compactions, log_key
+from lakehouse.core.layout import TAGS, compactions, log_key, log_pack_prefix, log_pack_span
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.errors import LakehouseError
 from lakehouse.store.local import LocalStore
@@ -45,10 +45,13 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
             derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
             said[COMPACTED + source] = ",".join(key.removeprefix(compactions(source)) for key in derived)
             end = ends.get(source)
-            said[LOG + source] = json.dumps(
-                [*end, lake.store.stamp(end[2]) if end[2] else ""] if end else None
-            )
+            said[LOG + source] = json.dumps([*end, _stamp(lake.store, source, end[2])] if end else None)
     return said
+
+
+def _stamp(store: LocalStore, source: str, key: str) -> str:
+    """What changes when the end of a log does; of one that was cut and ends with a pack, also when it gets a longer one."""
+    return store.marks(log_pack_prefix(source)) if log_pack_span(key) else store.stamp(key) if key else ""
 
 
 def read_about(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

@@ -22,6 +22,7 @@ Kind = Literal["absent", "exists", "no bucket", "denied", "passing", "unreachabl
 T = TypeVar("T")
 
 _LONGEST_WAIT_S = 30.0
+_LONGEST_TEXT = 400
 _SECRETS = (
     (re.compile(r"(?<=://)[^/@\s]+@"), ""),  # user:password@
     (re.compile(r"(://[^\s?'\")]*)\?[^\s'\")]*"), r"\1"),  # signed URLs
@@ -58,7 +59,7 @@ def plain(text: str) -> str:
     """A text without what may be a secret in it: passwords, tokens, signatures, queries of URLs."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return text
+    return " ".join(text.split())[:_LONGEST_TEXT]
 
 
 def kind_of(status: int) -> Kind:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 from lakehouse.errors import SetupError, UserError
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered
+from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered, plain
 from lakehouse.store.base import Absent, Entry
 from lakehouse.store.ranged import END, RangedFile
 
@@ -77,6 +77,9 @@ class FsspecStore:
             extra = _EXTRAS.get(self.protocol, "")
             msg = f"{self._url}: needs a package that is not installed ({error})"
             raise SetupError(msg, hint=f"Install it: pip install 'lakehouse[{extra}]'") from error
+        except Exception as error:  # noqa: BLE001 - clients raise what they like
+            msg = f"{self._url}: cannot be opened ({type(error).__name__}: {plain(str(error))})"
+            raise SetupError(msg, hint="Check the URL, the options and the credentials.") from None
         self._service, self._root = _service(self.fs, self.protocol, str(root).rstrip("/"))
 
     @property

@@ -144,7 +144,7 @@ def push(
         IntegrityError: The lake is damaged, or the rows there are not as they were left.
     """
     del name  # of the hints that other kinds of mirrors keep
-    chosen = _chosen(lake, sources)
+    todo = chosen(lake, sources)
     settings = Settings(
         url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
     )
@@ -152,7 +152,7 @@ def push(
     with connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
-        for source in chosen:
+        for source in todo:
             try:
                 log = lake.log(source)
                 if dry_run:
@@ -187,7 +187,7 @@ def status(
     found = []
     with connect(url) as connection:
         there = ledger.is_there(connection)
-        for source in _chosen(lake, sources):
+        for source in chosen(lake, sources):
             log, schema = lake.log(source), schema_identifier(source, schema_prefix)
             here, position, error = Position(seq=log.head, digest=log.digest), None, None
             relation = "ahead"
@@ -206,7 +206,7 @@ def status(
     return found
 
 
-def _chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
+def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
     """The sources to be pushed; models last, as their views read the others."""
     there = lake.sources()
     for source in sources or ():
