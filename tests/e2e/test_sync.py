@@ -2,15 +2,25 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+from clouds import free_port
+from cluster import PASSWORD, Cluster
 from command import Done, program, run
+from truth import ROOT
 
 from lakehouse import Lake
+from lakehouse.bulk import BulkLoad
+from lakehouse.cli.restore import restore_command
+from lakehouse.cli.sync import sync_command
+from sync import settings
 
 Project = Callable[..., Path]
 
@@ -349,3 +359,189 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
     done.failed(6, "not installed", f"lakehouse[{extra}]")
     assert len(done.err.strip().splitlines()) == 2
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+HIDDEN = "hunter/22@:%"
+QUOTED = quote(HIDDEN, safe="")
+
+
+def told_nothing(*texts: str) -> None:
+    """Neither the password nor a longer piece of it is in a text."""
+    for text in texts:
+        for secret in (HIDDEN, QUOTED, HIDDEN[:6], QUOTED[:9]):
+            assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sync",), ("sync", "--json"), ("sync", "--dry-run"), ("sync", "status"), ("sync", "status", "--json"),
+        ("doctor",), ("doctor", "--json"), ("verify", "warehouse"), ("sync", "--repair"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_server_that_cannot_be_reached_is_told_without_its_password(
+    project: Project, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv(
+        "WAREHOUSE_URL", f"postgresql://ann:{QUOTED}@127.0.0.1:{free_port()}/db?sslmode=disable"
+    )
+    done = run(*command, cwd=home)
+    assert done.code == 6
+    told_nothing(done.out, done.err)
+    assert "127.0.0.1" in done.out + done.err
+
+
+def test_a_password_that_is_not_quoted_is_refused_without_being_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv("WAREHOUSE_URL", f"postgresql://ann:{HIDDEN}@127.0.0.1:9/db")
+    done = run("sync", cwd=home).failed(2, "Percent-encode")
+    told_nothing(done.err, done.out, run("doctor", cwd=home).out)
+
+
+def test_a_bucket_that_cannot_be_reached_is_told_without_its_keys(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.store.asking.ATTEMPTS", 2)
+    monkeypatch.setenv("LAKE_KEY", "AKIAHUNTER22")
+    monkeypatch.setenv("LAKE_SECRET", HIDDEN)
+    options = f'endpoint_url = "http://127.0.0.1:{free_port()}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"'
+    home = project(bucket=f'url = "s3://lakes/x"\noptions = {{{options}}}')
+    for command in ("sync", "doctor"):
+        done = run(command, cwd=home)
+        assert done.code == 6
+        told_nothing(done.err, done.out)
+        assert "AKIAHUNTER22" not in done.err + done.out
+
+
+# --- Postgres -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warehouse(postgres_server: Cluster, project: Project) -> tuple[Path, str, dict[str, str]]:
+    """A project with a mirror in an empty database, the database's name, and the environment."""
+    database = postgres_server.new_database()
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    return home, database, {"WAREHOUSE_URL": postgres_server.dsn(database)}
+
+
+def test_a_lake_goes_into_a_database(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster
+) -> None:
+    home, database, environment = warehouse
+
+    def ask(*args: object) -> Done:
+        done = program(*args, cwd=home, **environment).ok()
+        assert PASSWORD not in done.out + done.err
+        return done
+
+    assert "would bring 3 loads, 1 table; to load 3: products new" in ask("sync", "--dry-run").out
+    said = ask("sync").out.splitlines()
+    assert said[0].startswith("warehouse: news: 1 load, 1 table, 1 row version written")
+    assert said[1].startswith("warehouse: shop: 3 loads, 1 table, ")
+    assert said[1].endswith("; now at load 3")
+    assert postgres_server.psql("select sku from shop.products", database=database) == "c"
+    then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
+    assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    load(home / "lake", "z", day=5)
+    records = {(r["source"]): r for r in ask("sync", "--json").json}
+    assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
+    assert postgres_server.psql("select sku from shop.products", database=database) == "z"
+    status = {r["source"]: r for r in ask("sync", "status", "--json").json}
+    assert (status["shop"]["relation"], status["shop"]["there"], status["shop"]["kind"]) == (
+        "equal",
+        4,
+        "postgres",
+    )
+    kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in kept
+    assert quote(PASSWORD, safe="").encode() not in kept
+
+
+def test_a_database_is_told_what_it_lacks(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+
+    def looked() -> dict[str, object]:
+        found = run("doctor", "--json", cwd=home).json
+        return next(f for f in found if f["what"] == "mirror warehouse")
+
+    assert (looked()["ok"], looked()["do"]) == (None, "Run: lakehouse sync warehouse")
+    user = postgres_server.new_user(f"reader_{database}")
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert looked()["ok"] is False
+    assert f'GRANT CREATE ON DATABASE "{database}" TO "{user}"' in str(looked()["do"])
+    run("sync", cwd=home).failed(6)
+    run("sync", "--max-transfer", "1MB", cwd=home).failed(2, "--max-transfer is for buckets")
+    run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
+    run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+# --- What mirrors mean for other commands ---------------------------------------------------------
+
+
+def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    code = (
+        "import sys; from lakehouse.cli import main\n"
+        "try: main(['query', 'select 1 from shop.products'])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('sync', 'ingest', 'dlt', 'fsspec')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    run("sync", "disk", cwd=home).ok()
+    run("pack", cwd=home).ok()
+    parts = len(list((home / "lake" / "s").rglob("*.parquet")))
+    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
+    assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
+    run("sync", "disk", cwd=home).ok()
+    assert "deleted 30 parts" in run("prune", cwd=home).ok().out
+    assert "nothing to do" in run("sync", "disk", cwd=home).ok().out
+
+
+def test_prune_goes_on_without_a_mirror_when_told_to(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"))
+    run("pack", cwd=home).ok()
+    run("prune", cwd=home).failed(2, "known to be at load 0")
+    assert "deleted 30 parts" in run("prune", "--not-mirrored", cwd=home).ok().out
+    assert "31 loads, 2 files, " in run("sync", cwd=home).ok().out
+    assert "all as committed" in run("verify", "--lake", tmp_path / "disk").ok().out
+
+
+@pytest.fixture
+def many_loads(tmp_path: Path) -> Path:
+    """A project whose lake has thirty loads of `s.t`, each in a part of its own."""
+    home = tmp_path / "many"
+    configure(home)
+    more = BulkLoad(Lake.create(home / "lake"), "s", "t", key=["id"])
+    for n in range(30):
+        rows = [{"id": i, "v": n if i == n % 5 else 0} for i in range(5)]
+        more.observe(
+            rows, observed_at=datetime(2026, 1, 1, n % 24, n, tzinfo=UTC) + timedelta(days=n), load_id=f"v{n}"
+        )
+        more.flush()
+    return home
+
+
+def test_what_may_be_written_about_mirrors_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "sync.md").read_text(encoding="utf-8")
+    commands = [sync_command, *sync_command.commands.values(), restore_command]
+    for option in (option for command in commands for param in command.params for option in param.opts):
+        assert option in guide or option in ("mirrors", "mirror", "place", "folder", "--lake")
+    for setting in settings.KNOWN:
+        assert setting in guide
