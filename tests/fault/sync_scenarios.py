@@ -112,6 +112,22 @@ class Lakes:
             session.connection.close()
         return report.sources
 
+    def ask(self, mirror: Lake) -> dict[str, int]:
+        """The same while it grows: fail unless a reader finds it whole at some moment; returns where its logs end."""
+        report = verify(mirror)
+        assert not report.errors, [str(error) for error in report.errors]
+        session = mirror.session()
+        try:
+            for source, head in report.sources.items():
+                for table in TABLES[source]:
+                    rows = _sorted(session.query(f"select * from {source}.{table}_at({head})").fetchall())
+                    assert rows == self.rows[source, table, head], f"{source}.{table} after load {head}"
+            if layout.MODELS in report.sources:
+                assert session.query(VIEW).fetchall()
+        finally:
+            session.connection.close()
+        return report.sources
+
 
 def check_place(lakes: Lakes, store: Store, folder: Path) -> dict[str, int]:
     """Take a copy of all that is at a place and check it, to the last byte; returns where its logs end."""
