@@ -13,7 +13,7 @@ import pytest
 import stamina
 from clouds import bucket_options
 from proxy import Fault, HttpProxy, Kind, Request
-from sync_scenarios import Lakes, check_place, every_other, from_on, killed_at
+from sync_scenarios import Lakes, check_place, every_other, from_on, killed_when
 
 import lakehouse.store.gcs
 import lakehouse.store.s3
@@ -181,7 +181,7 @@ def test_a_sync_that_dies_at_a_request_leaves_a_lake_that_the_next_one_completes
     if start == "early":
         mirror.sync(lakes.early, directly=True)
     if isinstance(how, str):
-        died = killed_at(n, how, proxy, lambda: mirror.sync(lakes.late))
+        died = killed_when(lambda request: request.n == n, how, proxy, lambda: mirror.sync(lakes.late))
     else:
         proxy.clear(from_on(n, how))
         died = mirror.fails(lakes.late)
