@@ -1,5 +1,6 @@
 """Push and pull between a lake in a folder and a mirror in every kind of store."""
 
+import os
 import shutil
 import threading
 from collections import Counter
@@ -249,6 +250,29 @@ def test_an_empty_machine_pulls_everything(lake: Lake, make_store: MakeStore, tm
     assert again.files == 0
     with pytest.raises(NotFoundError, match="no source 'shops'"):
         copy(make_store(), here, sources=["shops"])
+
+
+def test_parts_too_large_for_memory_go_by_files(
+    lake: Lake, make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.transfer.WHOLE", 100)
+    monkeypatch.setattr("sync.transfer.IN_FLIGHT", 2000)
+    push(lake, make_store(), name="m", bandwidth=10_000_000)
+    left = tmp_path / "back" / "_derived" / "_sync" / ".tmp-left"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    copy(make_store(), LocalStore(tmp_path / "back"))
+    check_same(LocalStore(tmp_path / "back"), lake)
+    assert left.exists() == isinstance(make_store(), LocalStore)  # of a folder, files are copied as they are
+    for folder in ("back/shop/_log", "back/fires/_log"):
+        shutil.rmtree(tmp_path / folder)
+    store = make_store()
+    part = lake.log("fires").tables["areas"].files[0]
+    store.put(part.path, b"x" * part.size_bytes)
+    copy(make_store(), LocalStore(tmp_path / "back"))  # what is there already is not asked for again
+    check_same(LocalStore(tmp_path / "back"), lake)
+    with pytest.raises(DamagedPartError, match="was not copied"):
+        copy(make_store(), LocalStore(tmp_path / "more"))
 
 
 @IN_MEMORY
