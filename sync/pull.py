@@ -195,7 +195,7 @@ class _Pull:
 
     def run(self, names: Sequence[str]) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
-        seen = list(self._transfer.pool.map(self._way.look, names))
+        seen = list(self._transfer.pool.map(self._way.tried, names))
         if self._set_aside is not None:
             seen = self._without_forks(seen, self._set_aside)
         for each in seen:
@@ -211,13 +211,13 @@ class _Pull:
         forks = {
             each.plan.source: parting(lake.store, there, each.plan.source)
             for each in seen
-            if each.plan.relation == "diverged"
+            if each.plan.relation == "diverged" and each.error is None
         }
         if not forks:
             return list(seen)
         where = put_aside(lake, forks)
         self._aside = dict.fromkeys(forks, where)
-        return [self._way.look(e.plan.source) if e.plan.source in self._aside else e for e in seen]
+        return [self._way.tried(e.plan.source) if e.plan.source in self._aside else e for e in seen]
 
     def _source(self, seen: Seen) -> SourcePull:
         aside = self._aside.get(seen.plan.source)
