@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, Self
 from urllib.parse import parse_qsl
 
 import pyarrow as pa
@@ -12,9 +12,7 @@ from lakehouse.errors import ContentionError, LakehouseError, SchemaError, Setup
 
 # userinfo, hosts, database, parameters. What does not match is refused: libpq would show parts of a password with a
 # character such as `/` or `@` in its message, as the host or the port.
-_URL = re.compile(
-    r"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]*)(?P<database>/[^@?#]*)?(?:\?(?P<options>.*))?"
-)
+_URL = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?(?P<hosts>[^@/?#]*)(?P<database>/[^@?#]*)?(?:\?[^@]*)?")
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^:\[\]]*)(?::\d+)?")
 # What a message of libpq may begin with to be shown: these have no part of the URL but host, port, user and database.
 _SAFE = re.compile(r"(connection to server|could not translate host name|root certificate file|certificate )")
@@ -34,6 +32,26 @@ _SETTINGS = (
 _GRANTS = "docs/postgres.md says which rights the role needs."
 
 
+class Connection(Protocol):
+    """What is used of a connection of `adbc_driver_postgresql.dbapi`. A transaction is always open."""
+
+    def cursor(self) -> Any:
+        """Where statements run; closed before the connection is."""
+
+    def commit(self) -> None:
+        """End the transaction and begin another."""
+
+    def rollback(self) -> None:
+        """Undo the transaction and begin another."""
+
+    def close(self) -> None:
+        """End the connection, and undo what was not committed."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 def place(url: str) -> str:
     """Where a URL leads, without user, password and options, for people.
 
@@ -48,7 +66,7 @@ def place(url: str) -> str:
     return f"postgresql://{found['hosts']}{found['database'] or ''}"
 
 
-def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) -> Any:
+def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) -> Connection:
     """A connection with a transaction begun, as `adbc_driver_postgresql.dbapi` has it.
 
     Args:
@@ -67,7 +85,7 @@ def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) 
     added = "&".join(f"{name}={value}" for name, value in options.items() if name not in given)
     joint = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
     try:
-        connection = driver.connect(f"{url}{joint}{added}")
+        connection: Connection = driver.connect(f"{url}{joint}{added}")
     except driver.Error as error:
         raise _unreachable(where, str(error)) from None
     try:
@@ -80,7 +98,7 @@ def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) 
     return connection
 
 
-def execute(connection: Any, statements: str | Iterable[str]) -> None:
+def execute(connection: Connection, statements: str | Iterable[str]) -> None:
     """Run statements in the transaction of the connection, one after the other.
 
     Raises:
@@ -91,7 +109,7 @@ def execute(connection: Any, statements: str | Iterable[str]) -> None:
             cursor.execute(statement)
 
 
-def fetch(connection: Any, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
+def fetch(connection: Connection, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
     """The rows of a query, as the driver reads them.
 
     Args:
@@ -180,7 +198,7 @@ def _shown(statement: str) -> str:
     return " ".join(words[:4])[:120]
 
 
-def _check_encoding(connection: Any, where: str) -> None:
+def _check_encoding(connection: Connection, where: str) -> None:
     found = fetch(connection, "SELECT current_setting('server_encoding')").column(0)[0].as_py()
     connection.rollback()
     if found != "UTF8":

@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.errors import LakehouseError
-from sync.postgres.connecting import connect, execute, fetch, translated
+from sync.postgres.connecting import Connection, connect, execute, fetch, translated
 from sync.postgres.ddl import create_table, drop_table
 from sync.postgres.names import identifier, literal, quote
 from sync.postgres.types import PgColumn, decode, encode
 
 __all__ = [
+    "Connection",
     "Loaded",
     "connect",
     "copy_rows",
@@ -52,7 +53,11 @@ class Loaded:
 
 
 def copy_rows(
-    connection: Any, schema: str, table: str, batches: Iterable[pa.RecordBatch], columns: Sequence[PgColumn]
+    connection: Connection,
+    schema: str,
+    table: str,
+    batches: Iterable[pa.RecordBatch],
+    columns: Sequence[PgColumn],
 ) -> int:
     """Copy rows into a table, in the transaction of the connection. Nobody sees them before its commit.
 
@@ -75,7 +80,7 @@ def copy_rows(
         return _ingest(cursor, schema, table, source, columns)
 
 
-def read_rows(connection: Any, query: str, columns: Sequence[PgColumn]) -> Iterator[pa.RecordBatch]:
+def read_rows(connection: Connection, query: str, columns: Sequence[PgColumn]) -> Iterator[pa.RecordBatch]:
     """The rows that a query gives, as the lake has them.
 
     Args:
@@ -93,7 +98,7 @@ def read_rows(connection: Any, query: str, columns: Sequence[PgColumn]) -> Itera
 
 
 def parallel_copy(
-    connection: Any,
+    connection: Connection,
     url: str,
     schema: str,
     table: str,
@@ -140,7 +145,7 @@ def parallel_copy(
     return Loaded(schema=schema, table=name, rows=rows)
 
 
-def drop_abandoned(connection: Any, schema: str) -> list[str]:
+def drop_abandoned(connection: Connection, schema: str) -> list[str]:
     """Drop the tables of first loads that did not come to their end, and tell which.
 
     What others are filling now stays. The caller commits.

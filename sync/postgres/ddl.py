@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from lakehouse.core.types import Type, decimal
+from lakehouse.core.types import Type
 from sync.postgres.names import literal, qualified, quote
 from sync.postgres.types import EXACT, EXACT_TYPE, PgColumn, pg_type
 
@@ -12,8 +12,10 @@ _SORTABLE = ("bigint", "boolean", "date", "double precision", "numeric", "time")
 
 
 def create_schema(schema: str, *, comment: str = "") -> list[str]:
-    """Statements that make a schema unless it is there."""
-    made = [f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}"]
+    """Statements that make a schema unless it is there. Where it is, the right to make schemas is not needed."""
+    there = f"SELECT FROM pg_catalog.pg_namespace WHERE nspname = {literal(schema)}"
+    body = f"BEGIN IF NOT EXISTS ({there}) THEN CREATE SCHEMA {quote(schema)}; END IF; END"
+    made = [f"DO {literal(body)}"]
     return [*made, f"COMMENT ON SCHEMA {quote(schema)} IS {literal(comment)}"] if comment else made
 
 
@@ -56,9 +58,9 @@ def type_change(before: Type, after: Type) -> Change:
     if one == two:  # text of one type is not text of another: an instant is no string
         same = before == after or (_same_json(before, after) if one == "jsonb" else one != "text")
         return "same" if same else "rebuild"
-    exact = one == "bigint" and two == "double precision"
-    to_decimal = two.startswith("numeric") and one.startswith(("bigint", "numeric"))
-    return "alter" if exact or (to_decimal and decimal(after)) else "rebuild"
+    to_float = one == "bigint" and two == "double precision"
+    to_decimal = one.startswith(("bigint", "numeric")) and two.startswith("numeric")
+    return "alter" if to_float or to_decimal else "rebuild"
 
 
 def change_type(schema: str, table: str, before: Type, column: PgColumn) -> list[str]:

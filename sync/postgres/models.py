@@ -30,6 +30,7 @@ from sync.postgres.tables import (
     dropping,
     load,
     new_name,
+    readers,
     spelled,
 )
 from sync.postgres.types import EXACT, PgColumn, pg_type
@@ -150,7 +151,7 @@ class ViewWork:
         self.inserted = self.closed = 0
         self.trouble: LakehouseError | None = None
         self.form: dict[str, Any] = {}
-        self.place = self._placed(())
+        self.place = self.placed(())
         there = before is not None and before.kind == self.kind
         self.action: Action = "rebuilt" if there else "new"
         if before is not None and there and before.made == made and not anew:
@@ -174,7 +175,8 @@ class ViewWork:
         """Whether there is anything to do."""
         return self.action != "same"
 
-    def _placed(self, columns: tuple[PgColumn, ...]) -> Place:
+    def placed(self, columns: tuple[PgColumn, ...]) -> Place:
+        """What it is called and has in Postgres."""
         words, about = described(self.definition, {c.name: c.identifier for c in columns})
         return Place(
             schema=self.schema, table=self.definition.name, view=self.view, base=identifier(f"_{self.definition.name}"),
@@ -192,11 +194,11 @@ class ViewWork:
         """Bring the rows of now to Postgres. A view that cannot be read is left as it was there."""
         del url, duck, connections
         try:
-            columns, rows = self._rows()
+            columns, rows = self.rows_of_now()
         except LakehouseError as error:
             self.trouble, self.action = error, "failed"
             return
-        self.place = self._placed(columns)
+        self.place = self.placed(columns)
         copied = [
             PgColumn(name=f"c{at}", identifier=c.identifier, type=c.type) for at, c in enumerate(columns)
         ]
@@ -211,7 +213,7 @@ class ViewWork:
             yield batch
             told(batch.num_rows)
 
-    def _rows(self) -> "tuple[tuple[PgColumn, ...], Iterator[pa.RecordBatch]]":
+    def rows_of_now(self) -> "tuple[tuple[PgColumn, ...], Iterator[pa.RecordBatch]]":
         """The columns of the view, and its rows with these called c0, c1 and so on."""
         import pyarrow as pa
 
@@ -236,6 +238,7 @@ class ViewWork:
         if self._loaded is None:
             return
         place, old = self.place, None
+        seen = readers(connection, place)
         if self.before is not None and self.before.kind != self.kind:
             drop(connection, self.schema, self.before)
         elif self.before is not None:
@@ -255,3 +258,4 @@ class ViewWork:
         )
         if old is not None:
             dropping(connection, ddl.drop_table(self.schema, old), place)
+        execute(connection, seen)

@@ -116,6 +116,7 @@ def push(
     connections: int = 4,
     repair: bool = False,
     grant_to: Sequence[str] = (),
+    raising: bool = True,
     progress: "Callable[[Progress], None] | None" = None,
 ) -> PgReport:
     """Bring a mirror in Postgres up to date. Readers see each source as it was or as it is, never in between.
@@ -132,6 +133,7 @@ def push(
         connections: How many connections fill a large table.
         repair: Mirror all tables anew, whatever is there.
         grant_to: Roles that may read what is mirrored.
+        raising: Raise the first error at the end; else the report has them.
         progress: Told how far it is, now and then.
 
     Raises:
@@ -142,7 +144,7 @@ def push(
         IntegrityError: The lake is damaged, or the rows there are not as they were left.
     """
     del name  # of the hints that other kinds of mirrors keep
-    chosen = _chosen(lake, sources)
+    todo = chosen(lake, sources)
     settings = Settings(
         url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
     )
@@ -150,7 +152,7 @@ def push(
     with connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
-        for source in chosen:
+        for source in todo:
             try:
                 log = lake.log(source)
                 if dry_run:
@@ -160,9 +162,9 @@ def push(
             except LakehouseError as error:
                 connection.rollback()
                 done.append(_failed(source, settings, error))
-    for one in done:
-        if one.error is not None:
-            raise one.error
+    failed = [one.error for one in done if one.error is not None]
+    if failed and raising:
+        raise failed[0]
     return PgReport(sources=tuple(done))
 
 
@@ -185,7 +187,7 @@ def status(
     found = []
     with connect(url) as connection:
         there = ledger.is_there(connection)
-        for source in _chosen(lake, sources):
+        for source in chosen(lake, sources):
             log, schema = lake.log(source), schema_identifier(source, schema_prefix)
             here, position, error = Position(seq=log.head, digest=log.digest), None, None
             relation = "ahead"
@@ -204,7 +206,7 @@ def status(
     return found
 
 
-def _chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
+def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
     """The sources to be pushed; models last, as their views read the others."""
     there = lake.sources()
     for source in sources or ():

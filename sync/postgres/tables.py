@@ -337,6 +337,7 @@ class Work:
     def install(self, connection: Any) -> None:
         """Put the table and what stands over it in place. From here to the commit readers of the table wait."""
         place, base = self.place, qualified(self.place.schema, self.place.base)
+        seen = readers(connection, place)
         if self.before is not None and self.before.kind != self.kind:
             drop(connection, place.schema, self.before)
         old = None
@@ -370,6 +371,7 @@ class Work:
             dropping(connection, ddl.drop_table(place.schema, old), place)
         if self._loaded is not None and self.action != "extended":
             name_indexes(connection, place.schema, place.base)
+        execute(connection, seen)
 
     def _stand(self, connection: Any) -> None:
         """Make the views, the functions and the comments."""
@@ -419,6 +421,19 @@ def new_name() -> str:
 def spelled(kind: str) -> str:
     """A type as the server spells it."""
     return _SPELLED.get(kind, kind)
+
+
+def readers(connection: Any, place: Place) -> list[str]:
+    """The statements that give the roles that may read a table the same right again, where it is made anew."""
+    names = [qualified(place.schema, name) for name in (place.base, place.view, place.history) if name]
+    oids = ", ".join(f"to_regclass({literal(name)})" for name in names)
+    rows = fetch(
+        connection,
+        "SELECT c.relname, coalesce(quote_ident(r.rolname), 'PUBLIC') AS role FROM pg_class AS c, aclexplode(c.relacl) AS a "
+        "LEFT JOIN pg_roles AS r ON r.oid = a.grantee "
+        f"WHERE c.oid IN ({oids}) AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner",
+    ).to_pylist()
+    return [f"GRANT SELECT ON {qualified(place.schema, row['relname'])} TO {row['role']}" for row in rows]
 
 
 def name_indexes(connection: Any, schema: str, table: str) -> None:

@@ -60,6 +60,18 @@ COUNTED = pa.struct([
         kind, arrow_type(kind))) for name, kind in LEAVES.items()
 ])  # fmt: skip
 
+FILLED = (
+    '{"at": "1970-01-01T00:00:00.000000+00:00", "day": "1970-01-02", "raw": "ff00", "yes": true, "fine": '
+    '"1970-01-01T00:00:00.000000001", "none": null, "text": "ü", "wide": 18446744073709551615, "clock": '
+    '"00:00:00.000001", "int64": 9223372036854775807, "local": "1970-01-01", "price": 1.5, "ratio": 0.1, "small": '
+    '0.5, "fine_at": "1969-12-31T23:59:59.999999999+00:00"}'
+)
+STRANGE = (
+    '{"at": 9223372036854775807, "day": 2147483647, "raw": null, "yes": null, "fine": null, "none": null, "text": '
+    'null, "wide": null, "clock": -1, "int64": null, "local": -9223372036854775808, "price": -0.001, "ratio": '
+    'null, "small": null, "fine_at": null}'
+)
+
 CASES = [
     Case(kind="null", array=pa.nulls(3), shown=[None] * 3),
     case("bool", [True, False], ["true", "false"]),
@@ -116,16 +128,8 @@ CASES = [
     case({"struct": LEAVES}, [
         {"int64": 2**63 - 1, "wide": 2**64 - 1, "price": Decimal("1.500"), "ratio": 0.1, "small": 0.5, "raw": b"\xff\0",
          "day": 1, "clock": 1, "local": 0, "at": 0, "fine": 1, "fine_at": -1, "yes": True, "text": "ü"},
-        {"day": 2**31 - 1, "clock": -1, "local": -(2**63), "at": 2**63 - 1, "price": Decimal("-0.001"), "local2": 1},
-    ], [
-        '{"at": "1970-01-01T00:00:00.000000+00:00", "day": "1970-01-02", "raw": "ff00", "yes": true, "fine": '
-        '"1970-01-01T00:00:00.000000001", "none": null, "text": "ü", "wide": 18446744073709551615, "clock": '
-        '"00:00:00.000001", "int64": 9223372036854775807, "local": "1970-01-01", "price": 1.5, "ratio": 0.1, "small": '
-        '0.5, "fine_at": "1969-12-31T23:59:59.999999999+00:00"}',
-        '{"at": 9223372036854775807, "day": 2147483647, "raw": null, "yes": null, "fine": null, "none": null, "text": '
-        'null, "wide": null, "clock": -1, "int64": null, "local": -9223372036854775808, "price": -0.001, "ratio": '
-        'null, "small": null, "fine_at": null}',
-    ], ticks=COUNTED),
+        {"day": 2**31 - 1, "clock": -1, "local": -(2**63), "at": 2**63 - 1, "price": Decimal("-0.001")},
+    ], [FILLED, STRANGE], ticks=COUNTED),
 ]  # fmt: skip
 IDS = [f"{i}-{type_text(one.kind)[:30]}" for i, one in enumerate(CASES)]
 
@@ -163,11 +167,7 @@ def brought(connection: Any, kind: Type, *arrays: pa.Array) -> pa.ChunkedArray:
     execute(connection, [ddl.drop_table("shop", "t"), *ddl.create_table("shop", "t", columns)])
     assert copy_rows(connection, "shop", "t", map(batch, arrays), columns) == sum(map(len, arrays))
     found = list(read_rows(connection, 'SELECT * FROM shop."t"', columns))
-    return pa.chunked_array([one.column(0) for one in found], type=physical(kind))
-
-
-def physical(kind: Type) -> pa.DataType:
-    return arrow_type(kind)
+    return pa.chunked_array([one.column(0) for one in found], type=arrow_type(kind))
 
 
 def bits(array: pa.Array | pa.ChunkedArray) -> list[Any]:
@@ -333,6 +333,7 @@ def test_any_list_of_texts_is_read_back(connection: Any, values: list[Any]) -> N
     assert brought(connection, {"list": "string"}, array).to_pylist() == values
 
 
+TABLE = "Ta\"b'le"
 HOSTILE = ['a"b', "a'; DROP SCHEMA shop; --", "A", "a", "%s $1 {}", "ü" * 31, "\\", " ", "select", "\ufdd0"]
 
 
@@ -343,15 +344,10 @@ def test_all_types_in_one_table_with_names_of_all_kinds(connection: Any, url: st
     columns = [column(one.kind, name) for name, one in zip(names, CASES, strict=True)]
     whole = pa.record_batch(arrays, names=names)
     expected = digest_rows(pa.Table.from_batches([whole]))
-    execute(connection, ddl.create_table("shop", "Ta\"b'le", columns))
-    copy_rows(connection, "shop", "Ta\"b'le", [whole], columns)
-    found = pa.Table.from_batches(
-        read_rows(
-            connection,
-            f"SELECT * FROM {qualified('shop', chr(84) + 'a' + chr(34) + 'b' + chr(39) + 'le')}",
-            columns,
-        )
-    )
+    execute(connection, ddl.create_table("shop", TABLE, columns))
+    copy_rows(connection, "shop", TABLE, [whole], columns)
+    everything = f"SELECT * FROM {qualified('shop', TABLE)}"
+    found = pa.Table.from_batches(read_rows(connection, everything, columns))
     assert found.schema.equals(whole.schema)
     assert digest_rows(found) == expected
     loaded = parallel_copy(
