@@ -41,6 +41,7 @@ class Lake:
         self.id = lake_id
         self._logs: dict[str, Log] = {}
         self._lock = threading.RLock()
+        self._reading: dict[str, threading.RLock] = {}  # by source: logs that are far away are read at once
         self._duck: duckdb.DuckDBPyConnection | None = None
 
     @classmethod
@@ -114,10 +115,16 @@ class Lake:
         from lakehouse.replay import follow, replay
 
         with self._lock:
+            reading = self._reading.setdefault(source, threading.RLock())
+        with reading:
             known = self._logs.get(source)
             log = replay(self.store, source) if known is None else follow(self.store, known)
             self._logs[source] = log
             return log
+
+    def known(self, source: str) -> "Log | None":
+        """The log of a source as it was last read; None if it was not yet."""
+        return self._logs.get(source)
 
     def forget(self, source: str) -> None:
         """Read the log of a source anew the next time: another one is in its place."""

@@ -5,6 +5,7 @@ names are reported apart, as they are invisible to every reader.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,12 @@ class _Named:
 
 
 def verify(
-    lake: "Lake", source: str | None = None, *, fast: bool = False, progress: Progress | None = None
+    lake: "Lake",
+    source: str | None = None,
+    *,
+    fast: bool = False,
+    connections: int = 1,
+    progress: Progress | None = None,
 ) -> Report:
     """Check chains, tags, parts (size, SHA-256, rows, content digests) and the order of writing.
 
@@ -67,6 +73,7 @@ def verify(
         lake: The lake.
         source: Only this source; all when None.
         fast: Of parts, look only whether they are there and how large they are; no byte of them is read.
+        connections: Parts that are read at once; several help where the lake is far away.
         progress: Called with files done and in all.
 
     Raises:
@@ -92,26 +99,41 @@ def verify(
     for log in logs:
         report.errors += _sizes(lake, log, named) if fast else ()
     if not fast:
-        _read(lake, logs, named, report, progress)
+        _read(lake, logs, named, report, progress, connections)
     for log in logs:
         _leftovers(lake, log, report)
     return report
 
 
 def _read(
-    lake: "Lake", logs: list[Log], named: dict[str, _Named], report: Report, progress: Progress | None
+    lake: "Lake",
+    logs: list[Log],
+    named: dict[str, _Named],
+    report: Report,
+    progress: Progress | None,
+    connections: int,
 ) -> None:
     """Compare all parts with what the logs say of them, byte by byte and row by row."""
     digests: dict[str, dict[int, str]] = {}
-    for done, (path, part) in enumerate(named.items(), 1):
+
+    def checked(path: str) -> dict[int, str] | LakehouseError:
         try:
-            digests[path] = _check(lake, path, part)
-            report.size_bytes += part.file.size_bytes
+            return _check(lake, path, named[path])
         except LakehouseError as error:
-            report.errors.append(error)
-        report.files += 1
-        if progress is not None:
-            progress(done, len(named))
+            return error
+
+    with ThreadPoolExecutor(connections) as pool:
+        # One after the other where there is one connection: who interrupts does not wait for all of them.
+        found = map(checked, named) if connections == 1 else pool.map(checked, named)
+        for done, (path, result) in enumerate(zip(named, found, strict=True), 1):
+            if isinstance(result, LakehouseError):
+                report.errors.append(result)
+            else:
+                digests[path] = result
+                report.size_bytes += named[path].file.size_bytes
+            report.files += 1
+            if progress is not None:
+                progress(done, len(named))
     for log in logs:
         report.errors += _contents(log, digests)
 

@@ -125,6 +125,9 @@ class Cut:
     log_bytes: int = 4_000_000
 
 
+CUT = Cut()
+
+
 def same(one: str, two: str) -> bool:
     """Whether two digests of a commit are the same, as far as both are known."""
     if one == two:
@@ -154,9 +157,9 @@ def plan(
         units: What the shorter log lacks, in order.
         missing: Paths of parts that are not there to be copied.
         max_bytes: Bytes that may be copied at most; the last batch is made smaller to stay within.
-        cut: When a batch ends.
+        cut: When a batch ends; `CUT` by default.
     """
-    work = _Work(units, frozenset(missing), max_bytes, cut or Cut())
+    work = _Work(units, frozenset(missing), max_bytes, cut or CUT)
     work.run()
     return Plan(
         source=source, relation=relation, actions=tuple(work.actions), here=here, there=there,

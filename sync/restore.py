@@ -36,7 +36,8 @@ class SourceRestore:
         digest: Digest of that commit: it stands for the whole history up to it.
         effective_at: When its newest state holds from.
         wanted: The position that the moment means; `head` is later where `because` says why.
-        because: A part of the state at `wanted` that was packed later and pruned: its pack needs the commits up to it.
+        because: A part of the state at `wanted`, and why it needs later commits: it was packed later and pruned, or it
+            holds rows of later loads too. Empty where `head` is `wanted`.
         loads: Commits that were copied now; the others were there.
     """
 
@@ -110,7 +111,7 @@ def restore(
         place: The mirror: a URL, or its store.
         folder: Where the lake goes: a folder that is not there, is empty, or holds part of this lake.
         as_of: Restore it as of this moment: an instant, the number of a load in every log, or a tag. Each log
-            ends there; beyond it only where parts of that state were packed later and pruned.
+            ends there; beyond it only where parts of that state need later commits (`SourceRestore.because`).
         sources: Only these; all when None.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
@@ -215,17 +216,27 @@ def _number(as_of: AsOf) -> int | None:
 
 
 def _end(there: Store, log: Log, wanted: int) -> _End:
-    """The first position from the wanted one on at which all parts are there that hold the rows."""
-    if not any(commit.packs for commit in log.commits[wanted:]):
-        return _End(wanted=wanted, seq=wanted)
-    keys = {entry.key for entry in there.list(f"{log.source}/")}
+    """The first position from the wanted one on at which the log may end.
+
+    All parts that hold the rows have to be there, and to hold no rows of loads after it: an import writes
+    the rows of many loads into one part, and the next load would get a number that is in it already.
+    """
+    named = {p.path: c.seq for c in log.commits for change in c.tables.values() for p in change.parts}
+    packed = any(commit.packs for commit in log.commits[wanted:])
+    keys = {entry.key for entry in there.list(f"{log.source}/")} if packed else None
     seq, because = wanted, ""
     while True:
-        gone = [(name, file) for name, file in _files(log, seq) if file.path not in keys]
-        if not gone:
+        needed, why = seq, ""
+        for name, file in _files(log, seq):
+            if keys is not None and file.path not in keys:
+                at, reason = _packed_by(log, name, file, seq), "was packed later and pruned"
+            else:
+                at, reason = named.get(file.path, 0), "holds rows of later loads too"
+            if at > needed:
+                needed, why = at, f"{file.path} {reason}"
+        if needed == seq:
             return _End(wanted=wanted, seq=seq, because=because)
-        because = because or gone[0][1].path
-        seq = max(_packed_by(log, name, file, seq) for name, file in gone)
+        seq, because = needed, because or why
 
 
 def _files(log: Log, seq: int) -> list[tuple[str, File]]:

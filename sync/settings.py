@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RESERVED = ("pull", "status")  # `lakehouse sync` takes these words for something else
 HIDDEN = "***"
 
-_KNOWN = {"bandwidth", "connections", "grant_to", "options", "schema_prefix", "url"}
+KNOWN = {"bandwidth", "connections", "grant_to", "options", "schema_prefix", "url"}
 _POSTGRES = ("postgres", "postgresql")
 _CONNECTIONS = {"bucket": 16, "postgres": 4}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -168,11 +168,11 @@ def named(project: "Project", name: str) -> Mirror:
     where = f"{project.root / CONFIG}: [tool.lakehouse.mirrors.{name}]"
     _check_name(name, where)
     values = project.mirrors[name]
-    unknown = sorted(set(values) - _KNOWN)
+    unknown = sorted(set(values) - KNOWN)
     if unknown:
         raise UserError(
             f"{where} has the unknown setting {unknown[0]!r}",
-            hint=f"Known settings: {', '.join(sorted(_KNOWN))}.",
+            hint=f"Known settings: {', '.join(sorted(KNOWN))}.",
         )
     url = _url(where, values.get("url"))
     options, secrets = _options(where, values.get("options", {}))

@@ -6,18 +6,16 @@ import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import open_lake
-from lakehouse.errors import UserError
+from lakehouse.errors import NoLakeError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sync.postgres.push import SourceStatus as PgSourceStatus
-
     from lakehouse.cli.mirrors import Told
-    from lakehouse.errors import LakehouseError
     from lakehouse.lake import Lake
     from lakehouse.store import Store
-    from sync.push import PushReport, SourceStatus
+    from sync.postgres.push import SourceStatus as PgSourceStatus
+    from sync.push import SourceStatus
     from sync.settings import Mirror
 
 
@@ -107,26 +105,54 @@ def sync_command(
         click.echo(f'to stay there, write in [tool.lakehouse.mirrors.{names[0]}]: url = "{url}"', err=True)
 
 
-def _to_bucket(lake: "Lake", mirror: "Mirror", *, repair: bool, dry_run: bool, **options: Any) -> "Told":
-    from lakehouse.cli.mirrors import pushed, warn
-    from lakehouse.cli.progress import transfer
+def _to_bucket(
+    lake: "Lake", mirror: "Mirror", *, repair: bool, prune: bool, dry_run: bool, **options: Any
+) -> "Told":
+    from lakehouse.cli.mirror_reports import pushed, swept
+    from lakehouse.cli.mirrors import Told, warn
+    from lakehouse.cli.progress import bar, transfer
     from sync import push
 
     store = mirror.open()
+    told = _mended(lake, mirror, store, options["sources"]) if repair else Told()
     with transfer(mirror.name) as progress:
         report = push.push(
             lake, store, name=mirror.name, connections=mirror.connections, dry_run=dry_run, progress=progress,
             raising=False, **options,
         )  # fmt: skip
     warn(mirror, report.conflicts)
-    return pushed(mirror, report, dry_run=dry_run, errors=_forks(lake, store, report) if dry_run else ())
+    told += pushed(mirror, report, dry_run=dry_run)
+    if prune and not told.errors:
+        from sync.sweep import sweep
+
+        with bar(mirror.name, "files") as count:
+            gone = sweep(
+                lake, store, name=mirror.name, sources=options["sources"], dry_run=dry_run, progress=count
+            )
+        told += swept(mirror, gone, dry_run=dry_run)
+    return told
 
 
-def _forks(lake: "Lake", store: "Store", report: "PushReport") -> "list[LakehouseError]":
-    """What a push would refuse, both sides shown."""
-    from sync.fork import forked
+def _mended(lake: "Lake", mirror: "Mirror", store: "Store", sources: list[str] | None) -> "Told":
+    """Write anew what is wrong in a mirror; where the store reports no checksums, every byte is read to find it."""
+    from sync.check import verify_mirror
+    from sync.repair import repair
 
-    return [forked(lake.store, store, s.source) for s in report.sources if s.relation == "diverged"]
+    from lakehouse.cli.mirror_reports import mended
+    from lakehouse.cli.mirrors import Told
+    from lakehouse.cli.progress import bar
+
+    try:
+        with bar(f"{mirror.name}: verifying", "files") as count:
+            found = verify_mirror(lake, store, name=mirror.name, sources=sources, progress=count)
+            if found.by_size:
+                found = verify_mirror(
+                    lake, store, name=mirror.name, sources=sources, deep=True, progress=count
+                )
+    except NoLakeError:
+        return Told()
+    with bar(f"{mirror.name}: mending", "files") as count:
+        return mended(mirror, repair(lake, store, found, progress=count))
 
 
 def _to_postgres(
@@ -139,7 +165,7 @@ def _to_postgres(
     max_transfer: int | None,
     prune: bool,
 ) -> "Told":
-    from lakehouse.cli.mirrors import loaded
+    from lakehouse.cli.mirror_reports import loaded
     from lakehouse.cli.progress import transfer
     from sync.postgres import push as warehouse
 
@@ -153,7 +179,7 @@ def _to_postgres(
         report = warehouse.push(
             lake, mirror.url, name=mirror.name, schema_prefix=mirror.schema_prefix, sources=sources,
             dry_run=dry_run, connections=mirror.connections, repair=repair, grant_to=mirror.grant_to,
-            progress=progress,
+            raising=False, progress=progress,
         )  # fmt: skip
     return loaded(mirror, report, dry_run=dry_run)
 
@@ -165,7 +191,8 @@ def _to_postgres(
 @click.pass_context
 def status_command(ctx: click.Context, mirrors: tuple[str, ...], as_json: bool) -> None:
     """Say of each MIRROR and source how far it is, what is missing, and when it was last verified."""
-    from lakehouse.cli.mirrors import Told, chosen, each, status_records, status_table
+    from lakehouse.cli.mirror_reports import status_records, status_table
+    from lakehouse.cli.mirrors import Told, chosen, each
 
     here, names = chosen(mirrors)
     lake = open_lake(ctx)
@@ -201,7 +228,8 @@ def pull_command(
     ctx: click.Context, mirror: str | None, sources: tuple[str, ...], set_aside: bool, as_json: bool
 ) -> None:
     """Get what a mirror has more than this lake, every byte verified; nothing here is overwritten."""
-    from lakehouse.cli.mirrors import chosen, each, pulled, warn
+    from lakehouse.cli.mirror_reports import pulled
+    from lakehouse.cli.mirrors import chosen, each, warn
     from lakehouse.cli.progress import transfer
     from sync import pull
 

@@ -9,15 +9,26 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, size_in, wait_s
+from lakehouse.store.asking import (
+    CONNECT_S,
+    PAGE,
+    SILENCE_S,
+    SLOWEST,
+    Failure,
+    kind_of,
+    patiently,
+    size_in,
+    wait_s,
+)
 from lakehouse.store.base import Entry
 from lakehouse.store.hashing import Span, differing, first_of, size_of
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a resumable upload
-_PIECE = 32 * 2**20
+PIECE = 32 * 2**20
+_GO_ON = 308  # what an upload in pieces is answered until it is whole
 _SMALL = 2**20  # bytes that aiohttp takes in one
 _RIGHTS = {
     "GET": "storage.objects.get",
@@ -27,6 +38,12 @@ _RIGHTS = {
     "DELETE": "storage.objects.delete",
 }
 _FIELDS = "items(name,size,md5Hash,crc32c),prefixes,nextPageToken"
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Gcs:
@@ -52,23 +69,23 @@ class Gcs:
             if not first and last is None
             else {"Range": f"bytes={first}-{'' if last is None else last - 1}"}
         )
-        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)[1]
+        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=span).content
 
     def end(self, name: str, count: int) -> tuple[bytes, int]:
         """The last bytes of an object, and its size."""
         span = {"Range": f"bytes=-{count}"}
         try:
-            headers, content = self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)
+            answer = self._ask("GET", self._url(name), params={"alt": "media"}, headers=span)
         except Failure as failure:
             if failure.text.startswith("416"):  # it is empty
                 return b"", 0
             raise
-        return content, size_in(headers.get("Content-Range"), content)
+        return answer.content, size_in(answer.headers.get("Content-Range"), answer.content)
 
     def look(self, name: str) -> Entry:
         """What the service says about an object."""
-        answer = self._ask("GET", self._url(name), params={"fields": "name,size,md5Hash,crc32c"})[1]
-        return _entry(json.loads(answer))
+        answer = self._ask("GET", self._url(name), params={"fields": "name,size,md5Hash,crc32c"})
+        return _entry(json.loads(answer.content))
 
     def write(self, name: str, data: bytes | Path, *, create: bool) -> None:
         """Write an object, and compare what the service reports of it."""
@@ -97,10 +114,10 @@ class Gcs:
         return [each[len(prefix) : -1] for page in pages for each in page.get("prefixes", ())]
 
     def _pages(self, prefix: str, **asked: str) -> Iterator[dict[str, Any]]:
-        asked |= {"prefix": prefix, "maxResults": "1000", "fields": _FIELDS}
+        asked |= {"prefix": prefix, "maxResults": str(PAGE), "fields": _FIELDS}
         while True:
             try:
-                page = json.loads(self._ask("GET", self._objects, params=asked)[1])
+                page = json.loads(self._ask("GET", self._objects, params=asked).content)
             except Failure as failure:
                 raise Failure("no bucket", failure.text) if failure.kind == "absent" else failure from None
             yield page
@@ -133,53 +150,38 @@ class Gcs:
             params={"uploadType": "multipart", **condition},
             headers=headers,
             body=(head, Span(data, 0, size), tail),
-        )[1]
+        ).content
 
     def _send_pieces(
         self, about: dict[str, str], data: bytes | Path, size: int, condition: dict[str, str]
     ) -> bytes:
-        headers, _ = self._upload(
+        begun = self._upload(
             "POST",
             self._uploads,
             params={"uploadType": "resumable", **condition},
             headers={"Content-Type": "application/json", "X-Upload-Content-Length": str(size)},
             body=(json.dumps(about).encode(), Span(b"", 0, 0), b""),
         )
-        said = urlsplit(headers["Location"])  # wherever that is: credentials go to our endpoint only
+        said = urlsplit(begun.headers["Location"])  # wherever that is: credentials go to our endpoint only
         session = urlsplit(self._uploads)._replace(path=said.path, query=said.query).geturl()
-        done, answer = 0, b""
-        while done < size:
-            last = min(done + _PIECE, size)
-            headers, answer = self._piece(session, data, done, last, size)
-            done = _received(headers) if answer == b"" else size
-        return answer
+        done = 0
+        while True:
+            answer = self._piece(session, data, done, min(done + PIECE, size), size)
+            if answer.status != _GO_ON:
+                return answer.content
+            done = _received(answer)
 
-    def _piece(
-        self, session: str, data: bytes | Path, first: int, last: int, size: int
-    ) -> tuple[Mapping[str, str], bytes]:
-        """Send a piece, or what the service has not yet of it: an attempt that failed may have sent some."""
-        done: int | None = first
+    def _piece(self, session: str, data: bytes | Path, first: int, last: int, size: int) -> _Answer:
+        """Send a piece. It may be sent again: the service leaves out bytes that it has already."""
+        headers = {"Content-Range": f"bytes {first}-{last - 1}/{size}", "Content-Length": str(last - first)}
+        try:
+            return self._ask("PUT", session, headers=headers, body=(b"", Span(data, first, last), b""))
+        except Failure as failure:
+            if failure.kind == "absent":
+                raise Failure("passing", f"the upload is not known any more; {failure.text}") from None
+            raise
 
-        def send() -> tuple[Mapping[str, str], bytes]:
-            nonlocal done
-            if done is None:
-                headers, answer = self._once("PUT", session, headers={"Content-Range": f"bytes */{size}"})
-                if answer:
-                    return headers, answer
-                done = _received(headers)
-                if done >= last:
-                    return headers, answer
-            at, done = done, None
-            return self._once(
-                "PUT",
-                session,
-                headers={"Content-Range": f"bytes {at}-{last - 1}/{size}", "Content-Length": str(last - at)},
-                body=(b"", Span(data, at, last), b""),
-            )
-
-        return patiently(send)
-
-    def _upload(self, method: str, url: str, **asked: Any) -> tuple[Mapping[str, str], bytes]:
+    def _upload(self, method: str, url: str, **asked: Any) -> _Answer:
         try:
             return self._ask(method, url, **asked)
         except Failure as failure:
@@ -189,10 +191,10 @@ class Gcs:
 
     # Requests.
 
-    def _ask(self, method: str, url: str, **asked: Any) -> tuple[Mapping[str, str], bytes]:
+    def _ask(self, method: str, url: str, **asked: Any) -> _Answer:
         return patiently(lambda: self._once(method, url, **asked))
 
-    def _once(self, method: str, url: str, **asked: Any) -> tuple[Mapping[str, str], bytes]:
+    def _once(self, method: str, url: str, **asked: Any) -> _Answer:
         from fsspec.asyn import sync
 
         return sync(self._fs.loop, self._request, method, url, **asked)  # type: ignore[no-any-return]
@@ -205,7 +207,7 @@ class Gcs:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: tuple[bytes, Span, bytes] | None = None,
-    ) -> tuple[Mapping[str, str], bytes]:
+    ) -> _Answer:
         import aiohttp
 
         fs = self._fs
@@ -224,17 +226,16 @@ class Gcs:
                 timeout=limit,
                 allow_redirects=False,
             ) as answer:
-                status, content = answer.status, await answer.read()
-                said = answer.headers
+                said = _Answer(answer.status, answer.headers, await answer.read())
         except aiohttp.ClientConnectorError as error:
             raise Failure("unreachable", f"{type(error).__name__}: {error}") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Failure("passing", f"{type(error).__name__}: {error}") from None
         except Exception as error:  # noqa: BLE001 - of credentials
             raise Failure("denied", f"{type(error).__name__}: {error}") from None
-        if status < 300 or status == 308:  # noqa: PLR2004 - 308: go on with this upload
-            return said, content
-        raise _failure(status, content, said, _RIGHTS["LIST" if url == self._objects else method])
+        if said.status < 300 or said.status == _GO_ON:  # noqa: PLR2004
+            return said
+        raise _failure(said, _RIGHTS["LIST" if url == self._objects else method])
 
 
 def _body(head: bytes, span: Span, tail: bytes) -> bytes | AsyncIterator[bytes]:
@@ -252,12 +253,13 @@ def _body(head: bytes, span: Span, tail: bytes) -> bytes | AsyncIterator[bytes]:
     return sending()
 
 
-def _received(headers: Mapping[str, str]) -> int:
+def _received(answer: _Answer) -> int:
     """How many bytes of an upload the service has."""
-    return int(headers["Range"].rsplit("-", 1)[1]) + 1 if "Range" in headers else 0
+    return int(answer.headers["Range"].rsplit("-", 1)[1]) + 1 if "Range" in answer.headers else 0
 
 
-def _failure(status: int, content: bytes, headers: Mapping[str, str], needs: str) -> Failure:
+def _failure(answer: _Answer, needs: str) -> Failure:
+    status, headers, content = answer
     text = content.decode(errors="replace")[:500]
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(content)["error"]["message"])

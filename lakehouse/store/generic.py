@@ -1,4 +1,7 @@
-"""Objects of any fsspec file system, by its own calls: memory, and Azure with its create-if-absent."""
+"""Objects of any fsspec file system, by its own calls: memory, and Azure with its create-if-absent.
+
+Azure's own client repeats requests that fail, three times by default; so they are not repeated here.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence

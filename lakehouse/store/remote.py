@@ -7,12 +7,13 @@ switched off: a stale one would hide other writers' commits.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 from lakehouse.errors import SetupError, UserError
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered
+from lakehouse.store.asking import CONNECT_S, SILENCE_S, answered, plain
 from lakehouse.store.base import Absent, Entry
 from lakehouse.store.ranged import END, RangedFile
 
@@ -26,6 +27,7 @@ _EXTRAS = {
     "abfss": "azure",
 }
 _CREATES = {*_EXTRAS, "memory"}  # protocols with create-if-absent
+_LOOKS = 16  # into folders, at once
 _CONNECTIONS = 64  # at once to one service
 
 
@@ -77,6 +79,9 @@ class FsspecStore:
             extra = _EXTRAS.get(self.protocol, "")
             msg = f"{self._url}: needs a package that is not installed ({error})"
             raise SetupError(msg, hint=f"Install it: pip install 'lakehouse[{extra}]'") from error
+        except Exception as error:  # noqa: BLE001 - clients raise what they like
+            msg = f"{self._url}: cannot be opened ({type(error).__name__}: {plain(str(error))})"
+            raise SetupError(msg, hint="Check the URL, the options and the credentials.") from None
         self._service, self._root = _service(self.fs, self.protocol, str(root).rstrip("/"))
 
     @property
@@ -137,7 +142,9 @@ class FsspecStore:
         """Names of the folders at the top that hold objects in a folder of a name, sorted."""
         with answered(self._url, ""):
             names = sorted(self._service.below(self._root))
-        return [name for name in names if next(self.list(f"{name}/{holding}/"), None) is not None]
+            with ThreadPoolExecutor(_LOOKS) as pool:  # each asks only for the names of folders
+                inside = pool.map(lambda name: self._service.below(f"{self._root}{name}/"), names)
+                return [name for name, found in zip(names, inside, strict=True) if holding in found]
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""

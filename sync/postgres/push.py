@@ -116,6 +116,7 @@ def push(
     connections: int = 4,
     repair: bool = False,
     grant_to: Sequence[str] = (),
+    raising: bool = True,
     progress: "Callable[[Progress], None] | None" = None,
 ) -> PgReport:
     """Bring a mirror in Postgres up to date. Readers see each source as it was or as it is, never in between.
@@ -132,6 +133,7 @@ def push(
         connections: How many connections fill a large table.
         repair: Mirror all tables anew, whatever is there.
         grant_to: Roles that may read what is mirrored.
+        raising: Raise the first error at the end; else the report has them.
         progress: Told how far it is, now and then.
 
     Raises:
@@ -160,9 +162,9 @@ def push(
             except LakehouseError as error:
                 ledger.rollback(connection)
                 done.append(_failed(source, settings, error))
-    for one in done:
-        if one.error is not None:
-            raise one.error
+    failed = [one.error for one in done if one.error is not None]
+    if failed and raising:
+        raise failed[0]
     return PgReport(sources=tuple(done))
 
 

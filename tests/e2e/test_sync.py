@@ -1,0 +1,547 @@
+"""Mirrors as a user has them: the commands, over folders, real servers of buckets, and Postgres."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from clouds import free_port
+from cluster import PASSWORD, Cluster
+from command import Done, program, run
+from truth import ROOT
+
+from lakehouse import Lake
+from lakehouse.bulk import BulkLoad
+from lakehouse.cli.restore import restore_command
+from lakehouse.cli.sync import sync_command
+from sync import settings
+
+Project = Callable[..., Path]
+
+
+@pytest.fixture
+def project(three_loads: Path, tmp_path: Path) -> Project:
+    """Makes a project with its own copy of the three loads and these mirrors."""
+
+    def make(name: str = "laptop", **mirrors: str) -> Path:
+        home = tmp_path / name
+        shutil.copytree(three_loads, home / "lake")
+        configure(home, **mirrors)
+        return home
+
+    return make
+
+
+def configure(home: Path, **mirrors: str) -> None:
+    """Write the settings of a project: of each mirror the lines of its table."""
+    tables = [f"[tool.lakehouse.mirrors.{name}]\n{lines}\n" for name, lines in mirrors.items()]
+    home.mkdir(exist_ok=True)
+    (home / "pyproject.toml").write_text('[tool.lakehouse]\nlake = "lake"\n' + "".join(tables), "utf-8")
+
+
+def folder(path: Path) -> str:
+    return f'url = "file://{path}"'
+
+
+def load(lake: Path, sku: str, *, day: int, load_id: str = "") -> None:
+    """One more load of `shop.products`, with a single product."""
+    noon = datetime(2026, 3, day, 12, tzinfo=UTC)
+    with Lake.open(lake).load("shop", load_id=load_id or f"run-{sku}-{day}", observed_at=noon) as more:
+        more.write("products", [{"sku": sku, "price": 1.0}], disposition="replace", primary_key=["sku"])
+
+
+def bytes_below(place: Path) -> dict[str, bytes]:
+    """What a lake holds that is mirrored."""
+    files = (path for path in place.rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): path.read_bytes() for path in files if "_derived" not in path.parts}
+
+
+# --- There and back, on every kind of store ------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "gcs", "s3"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, dict[str, str]]:
+    """URL of an empty place, the lines that set a mirror up there, and the environment that these need."""
+    prefix = uuid4().hex
+    if request.param == "file":
+        url = f"file://{tmp_path / 'disk' / prefix}"
+        return url, f'url = "{url}"', {}
+    if request.param == "gcs":
+        server = request.getfixturevalue("gcs_server")
+        url = f"gs://lakes/{prefix}"
+        more = f'options = {{endpoint_url = "{server}", token = "anon", project = "t"}}'
+        everywhere = {"FSSPEC_GS": json.dumps({"endpoint_url": server, "token": "anon", "project": "t"})}
+        return url, f'url = "{url}"\n{more}', everywhere
+    server = request.getfixturevalue("s3_server")
+    url = f"s3://lakes/{prefix}"
+    more = f'options = {{endpoint_url = "{server}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"}}'
+    return url, f'url = "{url}"\n{more}', {
+        "LAKE_KEY": "testing", "LAKE_SECRET": "testing", "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+
+
+def test_a_lake_goes_to_a_mirror_and_comes_back(
+    project: Project, bucket: tuple[str, str, dict[str, str]], tmp_path: Path
+) -> None:
+    url, lines, environment = bucket
+    home = project(bucket=lines)
+
+    def ask(*args: object) -> Done:
+        return program(*args, cwd=home, **environment).ok()
+
+    said = ask("sync").out.splitlines()
+    assert [line.split(", ")[0] for line in said] == ["bucket: news: 1 load", "bucket: shop: 3 loads"]
+    assert said[1].endswith(" sent; now at load 3")
+    load(home / "lake", "z", day=5)
+    said = ask("sync", "bucket").out.splitlines()
+    assert said[0] == "bucket: news: nothing to do (load 1)"
+    assert said[1].startswith("bucket: shop: 1 load, 2 files, ")
+    # An empty machine has no project, only the URL.
+    again = tmp_path / "machine" / "lake"
+    (tmp_path / "machine").mkdir()
+    done = program("restore", url, "lake", cwd=again.parent, **environment).ok()
+    assert "shop: up to load 4 (2026-03-05 12:00:00Z)" in done.out
+    assert {path: raw for path, raw in bytes_below(again).items() if path.endswith(".parquet")} == {
+        path: raw for path, raw in bytes_below(home / "lake").items() if path.endswith(".parquet")
+    }
+    assert "all as committed" in run("verify", "--lake", again).ok().out
+    asked = (
+        "query",
+        "--format",
+        "csv",
+        "--as-of",
+        "2026-03-02T13:00",
+        "select * from shop.products order by sku",
+    )
+    here, restored = (run(*asked, "--lake", lake).ok().out for lake in (home / "lake", again))
+    assert here == restored == ask(*asked, "--lake", url).out
+    assert len(here.splitlines()) == 3
+
+
+def test_a_sync_that_has_nothing_to_do_says_so_in_json_too(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    first = run("sync", "--json", cwd=home).ok().json
+    assert [(r["source"], r["relation"], r["loads"], r["after"]) for r in first] == [
+        ("news", "ahead", 1, 1),
+        ("shop", "ahead", 3, 3),
+    ]
+    again = run("sync", "disk", "--json", cwd=home).ok().json
+    assert [(r["mirror"], r["relation"], r["loads"], r["files"]) for r in again] == [
+        ("disk", "equal", 0, 0)
+    ] * 2
+    assert run("sync", cwd=home).ok().out.splitlines() == [
+        "disk: news: nothing to do (load 1)",
+        "disk: shop: nothing to do (load 3)",
+    ]
+
+
+def test_a_dry_run_prints_the_plan_in_order_and_changes_nothing(project: Project, tmp_path: Path) -> None:
+    home, disk = project(disk=folder(tmp_path / "disk")), tmp_path / "disk"
+    said = run("sync", "--dry-run", cwd=home).ok().out.splitlines()
+    assert said[0].startswith("disk: news: would send 1 load, 2 files, ")
+    assert [line.split("/")[0].strip().split(",")[0] for line in said[4:]] == ["shop"] * 3 + [
+        "commits 1 to 3"
+    ]
+    planned = run("sync", "--dry-run", "--source", "shop", "--json", cwd=home).ok().json
+    (shop,) = planned
+    assert [next(iter(action)) for action in shop["actions"]] == ["copy"] * 3 + ["publish"]
+    assert shop["size_bytes"] == sum(action["size_bytes"] for action in shop["actions"])
+    assert not disk.exists()
+    assert not (home / "lake" / "_derived" / "_sync").exists()
+    assert (
+        run("sync", "--source", "shop", "--json", cwd=home).ok().json[0]["size_bytes"] == shop["size_bytes"]
+    )
+    assert not (disk / "news").exists()
+    run("sync", "--source", "nope", cwd=home).failed(2, "there is no source 'nope'", "news, shop")
+
+
+def test_a_limit_ends_a_sync_in_good_order(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    said = run("sync", "--source", "shop", "--max-transfer", "5kB", "--bandwidth", "10MB", cwd=home).ok().out
+    assert "--max-transfer was reached" in said
+    assert "all as committed" in run("verify", "--lake", tmp_path / "disk").ok().out
+    assert "nothing sent" in run("sync", "--source", "shop", "--max-transfer", "1B", cwd=home).ok().out
+    assert "now at load 3" in run("sync", "--source", "shop", cwd=home).ok().out
+    run("sync", "--max-transfer", "much", cwd=home).failed(2, "'much' is no size")
+
+
+def test_status_says_how_far_each_mirror_is(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
+    run("sync", "disk", cwd=home).ok()
+    load(home / "lake", "z", day=5)
+    found = {(r["mirror"], r["source"]): r for r in run("sync", "status", "--json", cwd=home).ok().json}
+    shop = found["disk", "shop"]
+    assert (shop["relation"], shop["here"], shop["there"], shop["loads"], shop["files"]) == (
+        "ahead",
+        4,
+        3,
+        1,
+        2,
+    )
+    assert shop["synced_at"]
+    assert found["disk", "news"]["relation"] == "equal"
+    assert (found["nas", "shop"]["there"], found["nas", "shop"]["synced_at"]) == (0, None)
+    drawn = run("sync", "status", "disk", cwd=home).ok().out.splitlines()
+    assert drawn[0].split() == ["mirror", "source", "here", "there", "missing", "synced", "verified"]
+    assert "1 load, 2 files, " in drawn[2]
+    assert not (tmp_path / "nas").exists()
+    assert len(run("sync", "--lake", home / "lake", "status", cwd=home).ok().out.splitlines()) == 5
+
+
+# --- Two machines ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_machines(project: Project, tmp_path: Path) -> tuple[Path, Path]:
+    """Two projects with the same lake and the same mirror, in which all of it is."""
+    disk = folder(tmp_path / "disk")
+    laptop = project(disk=disk)
+    run("sync", cwd=laptop).ok()
+    desk = tmp_path / "desk"
+    configure(desk, disk=disk)
+    run("restore", "disk", "lake", cwd=desk).ok()
+    return laptop, desk
+
+
+def test_what_another_machine_synced_is_pulled(two_machines: tuple[Path, Path]) -> None:
+    laptop, desk = two_machines
+    load(desk / "lake", "y", day=4)
+    load(desk / "lake", "z", day=5)
+    run("tag", "create", "paper", "--lake", desk / "lake").ok()
+    assert "disk: 1 tag sent" in run("sync", cwd=desk).ok().out
+    behind = "disk: shop: behind: 2 loads there are not here: lakehouse sync pull"
+    assert behind in run("sync", cwd=laptop).ok().out
+    assert "2 loads, 3 files, " in run("sync", "status", cwd=laptop).ok().out
+    said = run("sync", "pull", cwd=laptop).ok().out.splitlines()
+    assert said[0] == "disk: news: nothing to get (load 1)"
+    assert said[1].startswith("disk: shop: 2 loads, 3 files, ")
+    assert said[1].endswith(" received; now at load 5")
+    assert said[2] == "disk: 1 tag received"
+    asked = ("query", "--format", "csv", "--as-of", "paper", "select * from shop.products")
+    assert run(*asked, cwd=laptop).ok().out == run(*asked, cwd=desk).ok().out
+    again = run("sync", "pull", "disk", "--json", "--source", "shop", cwd=laptop).ok().json
+    assert [(r["relation"], r["loads"], r["after"]) for r in again] == [("equal", 0, 5)]
+    load(laptop / "lake", "w", day=6)
+    assert "ahead: 1 load here is not there: lakehouse sync" in run("sync", "pull", cwd=laptop).ok().out
+
+
+def test_two_histories_are_refused_with_both_sides_shown(
+    two_machines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    laptop, desk = two_machines
+    load(desk / "lake", "y", day=4, load_id="by-desk")
+    load(laptop / "lake", "z", day=5, load_id="by-laptop")
+    run("sync", cwd=desk).ok()
+    before = bytes_below(tmp_path / "disk")
+    refused = run("sync", cwd=laptop)
+    refused.failed(
+        4, "load 4", "by-desk", "by-laptop", "2026-03-04", "2026-03-05", "sync pull --set-aside", "--as NAME"
+    )
+    assert refused.out.splitlines() == ["disk: news: nothing to do (load 1)"]
+    run("sync", "--dry-run", cwd=laptop).failed(4, "by-desk", "by-laptop")
+    told = run("sync", "status", cwd=laptop)
+    told.failed(4, "by-desk")
+    assert "two histories" in told.out
+    run("sync", "pull", cwd=laptop).failed(4, "by-laptop")
+    assert run("sync", "--json", cwd=laptop).json[1]["error"]["kind"] == "ForkError"
+    assert bytes_below(tmp_path / "disk") == before
+
+
+def test_a_history_goes_to_a_prefix_beside_the_mirror(
+    two_machines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    laptop, desk = two_machines
+    load(desk / "lake", "y", day=4)
+    load(laptop / "lake", "z", day=5)
+    run("sync", cwd=desk).ok()
+    said = run("sync", "--as", "laptop-2", cwd=laptop).ok()
+    assert "shop: 4 loads, " in said.out
+    url = f"file://{tmp_path / 'laptop-2'}"
+    assert f'url = "{url}"' in said.err
+    asked = ("query", "--format", "csv", "select sku from shop.products", "--lake")
+    assert run(*asked, url).ok().out.split() == ["sku", "z"]
+    assert run(*asked, tmp_path / "disk").ok().out.split() == ["sku", "y"]
+    run("sync", "--as", "../up", cwd=laptop).failed(2, "is no name of a mirror")
+
+
+def test_a_history_is_set_aside_for_that_of_the_mirror(two_machines: tuple[Path, Path]) -> None:
+    laptop, desk = two_machines
+    load(desk / "lake", "y", day=4)
+    load(laptop / "lake", "z", day=5)
+    run("sync", cwd=desk).ok()
+    (record,) = run("sync", "pull", "--set-aside", "--source", "shop", "--json", cwd=laptop).ok().json
+    assert record["after"] == 4
+    asked = ("query", "--format", "csv", "select sku from shop.products", "--lake")
+    assert run(*asked, laptop / "lake").ok().out.split() == ["sku", "y"]
+    assert run(*asked, record["set_aside"]).ok().out.split() == ["sku", "z"]
+    load(laptop / "lake", "z", day=5)
+    assert "shop: 1 load, " in run("sync", cwd=laptop).ok().out
+
+
+def test_the_prefix_of_another_lake_is_refused(project: Project, three_loads: Path, tmp_path: Path) -> None:
+    Lake.create(tmp_path / "disk")
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).failed(2, "another lake")
+    run("sync", "pull", cwd=home).failed(2, "another lake")
+    found = [f for f in run("doctor", "--json", cwd=home).json if f["what"] == "mirror disk"]
+    assert (found[0]["ok"], "another lake" in found[0]["found"]) == (False, True)
+
+
+# --- What is set up, and what goes wrong ----------------------------------------------------------
+
+
+def test_one_mirror_that_fails_does_not_stop_the_others(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAKE_NOT_SET", raising=False)
+    (tmp_path / "other").mkdir()
+    Lake.create(tmp_path / "other")
+    home = project(
+        unset='url = "LAKE_NOT_SET"',
+        other=folder(tmp_path / "other"),
+        literal='url = "s3://b/l"\noptions = {secret = "hunter22"}',
+        disk=folder(tmp_path / "disk"),
+    )
+    done = run("sync", cwd=home)
+    assert done.code == 2
+    for word in ("unset: ", "LAKE_NOT_SET", "other: "):
+        assert word in done.err
+    assert "hunter22" not in done.err + done.out
+    assert "disk: shop: 3 loads, " in done.out
+    records = run("sync", "--json", cwd=home).json
+    assert [r["mirror"] for r in records] == ["unset", "other", "literal", "disk", "disk"]
+    assert records[0]["error"]["kind"] == "UserError"
+    # Damage is worse than a setting.
+    load(home / "lake", "z", day=5)
+    part = next(path for path in (home / "lake" / "shop").rglob("lake_load=00000004/*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9] + b"123456789")
+    worst = run("sync", cwd=home)
+    assert worst.code == 4
+    assert str(part.name) in worst.err
+    assert (tmp_path / "disk" / "shop" / "_log").exists()
+    assert "nothing to do (load 1)" in worst.out
+
+
+def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, tmp_path: Path) -> None:
+    run("sync", cwd=project()).failed(2, "there are no mirrors", "[tool.lakehouse.mirrors.bucket]")
+    run("sync", cwd=tmp_path).failed(2, "no lakehouse project")
+    home = project("second", disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
+    run("sync", "bucket", cwd=home).failed(2, "there is no mirror 'bucket'", "disk, nas")
+    run("sync", "pull", cwd=home).failed(2, "2 mirrors", "disk, nas")
+    run("sync", "--dry-run", "status", cwd=home).failed(2, "--dry-run goes after `status`")
+    run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
+    shutil.rmtree(home / "lake")
+    run("sync", cwd=home).failed(2, "there is no lake here")
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("gs://b/lake", "gcsfs", "gcs"),
+        ("s3://b/lake", "s3fs", "s3"),
+        ("postgresql://127.0.0.1:9/db", "adbc_driver_postgresql", "postgres"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
+    project: Project, tmp_path: Path, url: str, package: str, extra: str
+) -> None:
+    home = project(mirror=f'url = "{url}"')
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / f"{package}.py").write_text("raise ImportError('it is not here')\n")
+    done = program("sync", cwd=home, PYTHONPATH=str(hidden))
+    done.failed(6, "not installed", f"lakehouse[{extra}]")
+    assert len(done.err.strip().splitlines()) == 2
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+HIDDEN = "hunter/22@:%"
+QUOTED = quote(HIDDEN, safe="")
+
+
+def told_nothing(*texts: str) -> None:
+    """Neither the password nor a longer piece of it is in a text."""
+    for text in texts:
+        for secret in (HIDDEN, QUOTED, HIDDEN[:6], QUOTED[:9]):
+            assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sync",), ("sync", "--json"), ("sync", "--dry-run"), ("sync", "status"), ("sync", "status", "--json"),
+        ("doctor",), ("doctor", "--json"), ("verify", "warehouse"), ("sync", "--repair"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_server_that_cannot_be_reached_is_told_without_its_password(
+    project: Project, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv(
+        "WAREHOUSE_URL", f"postgresql://ann:{QUOTED}@127.0.0.1:{free_port()}/db?sslmode=disable"
+    )
+    done = run(*command, cwd=home)
+    assert done.code == 6
+    told_nothing(done.out, done.err)
+    assert "127.0.0.1" in done.out + done.err
+
+
+def test_a_password_that_is_not_quoted_is_refused_without_being_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv("WAREHOUSE_URL", f"postgresql://ann:{HIDDEN}@127.0.0.1:9/db")
+    done = run("sync", cwd=home).failed(2, "Percent-encode")
+    told_nothing(done.err, done.out, run("doctor", cwd=home).out)
+
+
+def test_a_bucket_that_cannot_be_reached_is_told_without_its_keys(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.store.asking.ATTEMPTS", 2)
+    monkeypatch.setenv("LAKE_KEY", "AKIAHUNTER22")
+    monkeypatch.setenv("LAKE_SECRET", HIDDEN)
+    options = f'endpoint_url = "http://127.0.0.1:{free_port()}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"'
+    home = project(bucket=f'url = "s3://lakes/x"\noptions = {{{options}}}')
+    for command in ("sync", "doctor"):
+        done = run(command, cwd=home)
+        assert done.code == 6
+        told_nothing(done.err, done.out)
+        assert "AKIAHUNTER22" not in done.err + done.out
+
+
+# --- Postgres -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warehouse(postgres_server: Cluster, project: Project) -> tuple[Path, str, dict[str, str]]:
+    """A project with a mirror in an empty database, the database's name, and the environment."""
+    database = postgres_server.new_database()
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    return home, database, {"WAREHOUSE_URL": postgres_server.dsn(database)}
+
+
+def test_a_lake_goes_into_a_database(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster
+) -> None:
+    home, database, environment = warehouse
+
+    def ask(*args: object) -> Done:
+        done = program(*args, cwd=home, **environment).ok()
+        assert PASSWORD not in done.out + done.err
+        return done
+
+    assert "would bring 3 loads, 1 table; to load 3: products new" in ask("sync", "--dry-run").out
+    said = ask("sync").out.splitlines()
+    assert said[0].startswith("warehouse: news: 1 load, 1 table, 1 row version written")
+    assert said[1].startswith("warehouse: shop: 3 loads, 1 table, ")
+    assert said[1].endswith("; now at load 3")
+    assert postgres_server.psql("select sku from shop.products", database=database) == "c"
+    then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
+    assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    load(home / "lake", "z", day=5)
+    records = {(r["source"]): r for r in ask("sync", "--json").json}
+    assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
+    assert postgres_server.psql("select sku from shop.products", database=database) == "z"
+    status = {r["source"]: r for r in ask("sync", "status", "--json").json}
+    assert (status["shop"]["relation"], status["shop"]["there"], status["shop"]["kind"]) == (
+        "equal",
+        4,
+        "postgres",
+    )
+    kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in kept
+    assert quote(PASSWORD, safe="").encode() not in kept
+
+
+def test_a_database_is_told_what_it_lacks(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+
+    def looked() -> dict[str, object]:
+        found = run("doctor", "--json", cwd=home).json
+        return next(f for f in found if f["what"] == "mirror warehouse")
+
+    assert (looked()["ok"], looked()["do"]) == (None, "Run: lakehouse sync warehouse")
+    user = postgres_server.new_user(f"reader_{database}")
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert looked()["ok"] is False
+    assert f'GRANT CREATE ON DATABASE "{database}" TO "{user}"' in str(looked()["do"])
+    run("sync", cwd=home).failed(6)
+    run("sync", "--max-transfer", "1MB", cwd=home).failed(2, "--max-transfer is for buckets")
+    run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
+    run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+# --- What mirrors mean for other commands ---------------------------------------------------------
+
+
+def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    code = (
+        "import sys; from lakehouse.cli import main\n"
+        "try: main(['query', 'select 1 from shop.products'])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('sync', 'ingest', 'dlt', 'fsspec')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    run("sync", "disk", cwd=home).ok()
+    run("pack", cwd=home).ok()
+    parts = len(list((home / "lake" / "s").rglob("*.parquet")))
+    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
+    assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
+    run("sync", "disk", cwd=home).ok()
+    assert "deleted 30 parts" in run("prune", cwd=home).ok().out
+    assert "nothing to do" in run("sync", "disk", cwd=home).ok().out
+
+
+def test_prune_goes_on_without_a_mirror_when_told_to(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"))
+    run("pack", cwd=home).ok()
+    run("prune", cwd=home).failed(2, "known to be at load 0")
+    assert "deleted 30 parts" in run("prune", "--not-mirrored", cwd=home).ok().out
+    assert "31 loads, 2 files, " in run("sync", cwd=home).ok().out
+    assert "all as committed" in run("verify", "--lake", tmp_path / "disk").ok().out
+
+
+@pytest.fixture
+def many_loads(tmp_path: Path) -> Path:
+    """A project whose lake has thirty loads of `s.t`, each in a part of its own."""
+    home = tmp_path / "many"
+    configure(home)
+    more = BulkLoad(Lake.create(home / "lake"), "s", "t", key=["id"])
+    for n in range(30):
+        rows = [{"id": i, "v": n if i == n % 5 else 0} for i in range(5)]
+        more.observe(
+            rows, observed_at=datetime(2026, 1, 1, n % 24, n, tzinfo=UTC) + timedelta(days=n), load_id=f"v{n}"
+        )
+        more.flush()
+    return home
+
+
+def test_what_may_be_written_about_mirrors_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "sync.md").read_text(encoding="utf-8")
+    commands = [sync_command, *sync_command.commands.values(), restore_command]
+    for option in (option for command in commands for param in command.params for option in param.opts):
+        assert option in guide or option in ("mirrors", "mirror", "place", "folder", "--lake")
+    for setting in settings.KNOWN:
+        assert setting in guide
