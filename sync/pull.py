@@ -180,7 +180,8 @@ def _chosen(there: Store, sources: Sequence[str] | None) -> list[str]:
         if source not in found:
             msg = f"{there.url}: has no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(found) or 'none yet'}.")
-    return [layout.check_source_name(name) for name in (found if sources is None else dict.fromkeys(sources))]
+    chosen = found if sources is None else list(dict.fromkeys(sources))
+    return [layout.check_source_name(name) for name in engine.ordered(chosen)]
 
 
 class _Pull:

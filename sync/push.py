@@ -196,7 +196,7 @@ def _chosen(lake: Lake, sources: Sequence[str] | None) -> list[str]:
         if source not in there:
             msg = f"there is no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(there) or 'none yet'}.")
-    return there if sources is None else list(dict.fromkeys(sources))
+    return engine.ordered(there if sources is None else list(dict.fromkeys(sources)))
 
 
 class _Push:
