@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from lakehouse import Lake
 from lakehouse.core import layout
-from lakehouse.errors import ContentionError, ForkError, MissingPartError, NoLakeError, UserError
+from lakehouse.errors import (
+    ContentionError,
+    ForkError,
+    IntegrityError,
+    MissingPartError,
+    NoLakeError,
+    UserError,
+)
 from lakehouse.logpack import claim, claim_pack
 from lakehouse.store import Absent, Entry, Exists, LocalStore, Store
 from sync import plan as plans
@@ -42,6 +49,9 @@ class Side(Protocol):
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit before the newest; its first 16 hex digits at least."""
 
+    def doubt(self, source: str) -> bool:
+        """Believe nothing any more of what was known of a log; returns whether anything was."""
+
 
 @dataclass(slots=True)
 class StoreSide:
@@ -52,7 +62,7 @@ class StoreSide:
     """
 
     store: Store
-    known: Mapping[str, Where] = field(default_factory=dict)
+    known: dict[str, Where] = field(default_factory=dict)
 
     def find(self, source: str) -> Where:
         """Where the log of a source ends now."""
@@ -61,6 +71,10 @@ class StoreSide:
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit before the newest."""
         return units.digest_at(self.store, source, seq)
+
+    def doubt(self, source: str) -> bool:
+        """Believe nothing any more of what was known of a log; returns whether anything was."""
+        return self.known.pop(source, None) is not None
 
 
 @dataclass(slots=True)
@@ -82,6 +96,11 @@ class LakeSide:
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit; its first 16 hex digits at least."""
         return self.lake.log(source).digest_at(seq)
+
+    def doubt(self, source: str) -> bool:
+        """Nothing is known but what was read."""
+        del source
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +153,21 @@ class Way:
         Raises:
             IntegrityError: A log cannot be read.
         """
+        try:
+            seen = self._looked(source, missing, max_bytes)
+        except IntegrityError:
+            if not self._doubted(source):
+                raise
+        else:
+            if seen.plan.relation in {"equal", self._moves} or not self._doubted(source):
+                return seen
+        return self._looked(source, missing, max_bytes)
+
+    def _doubted(self, source: str) -> bool:
+        """Whether a log was not read, but believed to end where it ended before; it is read the next time."""
+        return any([self.origin.doubt(source), self.dest.doubt(source)])
+
+    def _looked(self, source: str, missing: frozenset[str], max_bytes: int | None) -> Seen:
         origin, dest = self.origin.find(source), self.dest.find(source)
         more: list[Unit] = []
         relation = self._relation(source, origin, dest)

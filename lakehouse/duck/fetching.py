@@ -97,11 +97,12 @@ class Parts:
         return (files[key].sha256, files[key].size_bytes) if key in files else None
 
     def _looked_up(self, key: str) -> tuple[str, int]:
-        """What the name of a derived file says, and the store."""
+        """What the name of a derived file says, and what is kept of it, or the store."""
         named = _DIGEST.search(key)
+        digest = named[1] if named else ""
+        size = self.cache.size_of(digest) if self.cache and digest else None
         try:
-            with self.store.open(key) as file:
-                return named[1] if named else "", file.seek(0, os.SEEK_END)
+            return digest, self.store.stat(key).size_bytes if size is None else size
         except Absent:
             raise FileNotFoundError(key) from None
 

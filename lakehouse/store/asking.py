@@ -16,6 +16,7 @@ ATTEMPTS = 10  # most times that one request is sent; the clients' own repetitio
 UNREACHABLE = 4  # the same where no connection was made at all: there is no network, or nothing listens
 PATIENCE_S = 300.0  # after this long no request is repeated any more
 CONNECT_S, SILENCE_S = 15.0, 60.0  # to connect, and without a byte from the service
+PAGE = 1000  # objects of one answer to a listing, the most that the services give
 SLOWEST = 8 * 1024  # bytes per second of a transfer that is not given up
 
 Kind = Literal["absent", "exists", "no bucket", "denied", "passing", "unreachable", "corrupt", "other"]

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from lakehouse.store.asking import CONNECT_S, SILENCE_S, SLOWEST, Failure, kind_of, patiently, size_in, wait_s
+from lakehouse.store.asking import (
+    CONNECT_S,
+    PAGE,
+    SILENCE_S,
+    SLOWEST,
+    Failure,
+    kind_of,
+    patiently,
+    size_in,
+    wait_s,
+)
 from lakehouse.store.base import Entry
 from lakehouse.store.hashing import Span, differing, first_of, size_of
 
@@ -104,7 +114,7 @@ class Gcs:
         return [each[len(prefix) : -1] for page in pages for each in page.get("prefixes", ())]
 
     def _pages(self, prefix: str, **asked: str) -> Iterator[dict[str, Any]]:
-        asked |= {"prefix": prefix, "maxResults": "1000", "fields": _FIELDS}
+        asked |= {"prefix": prefix, "maxResults": str(PAGE), "fields": _FIELDS}
         while True:
             try:
                 page = json.loads(self._ask("GET", self._objects, params=asked).content)
@@ -162,25 +172,14 @@ class Gcs:
             done = _received(answer)
 
     def _piece(self, session: str, data: bytes | Path, first: int, last: int, size: int) -> _Answer:
-        """Send a piece, or what the service has not yet of it: an attempt that failed may have sent some."""
-        done: int | None = first
-
-        def send() -> _Answer:
-            nonlocal done
-            if done is None:
-                answer = self._once("PUT", session, headers={"Content-Range": f"bytes */{size}"})
-                if answer.status != _GO_ON or _received(answer) >= last:
-                    return answer
-                done = _received(answer)
-            at, done = done, None
-            return self._once(
-                "PUT",
-                session,
-                headers={"Content-Range": f"bytes {at}-{last - 1}/{size}", "Content-Length": str(last - at)},
-                body=(b"", Span(data, at, last), b""),
-            )
-
-        return patiently(send)
+        """Send a piece. It may be sent again: the service leaves out bytes that it has already."""
+        headers = {"Content-Range": f"bytes {first}-{last - 1}/{size}", "Content-Length": str(last - first)}
+        try:
+            return self._ask("PUT", session, headers=headers, body=(b"", Span(data, first, last), b""))
+        except Failure as failure:
+            if failure.kind == "absent":
+                raise Failure("passing", f"the upload is not known any more; {failure.text}") from None
+            raise
 
     def _upload(self, method: str, url: str, **asked: Any) -> _Answer:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse.store.asking import SILENCE_S, SLOWEST, Failure, patiently, size_in
+from lakehouse.store.asking import PAGE, SILENCE_S, SLOWEST, Failure, patiently, size_in
 from lakehouse.store.base import Entry
 from lakehouse.store.hashing import PIECE, Span, checksums, differing, size_of
 from lakehouse.store.s3wire import Wire, refused
@@ -116,7 +116,7 @@ class S3:
 
     def _pages(self, prefix: str, **asked: Any) -> Iterator[dict[str, Any]]:
         while True:
-            page = self._ask("list_objects_v2", Prefix=prefix, **asked)
+            page = self._ask("list_objects_v2", Prefix=prefix, MaxKeys=PAGE, **asked)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -156,9 +156,11 @@ class S3:
                 MultipartUpload={"Parts": [{"PartNumber": n, "ETag": e} for n, e in enumerate(sent, 1)]},
                 **condition,
             )
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Failure):  # a lifecycle rule of the bucket does it else
                 self._once("abort_multipart_upload", Key=name, UploadId=upload)
+            if isinstance(error, Failure) and error.kind == "absent":
+                raise Failure("passing", f"the upload is not known any more; {error.text}") from None
             raise
 
     def _send_some(

@@ -1,5 +1,8 @@
 """The mirror in Postgres: what it shows is what the lake has, whatever happened to the lake, the server and in between."""
 
+import secrets
+import shutil
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
+from proxy import Fault, TcpProxy
 from warehouse import Warehouse
 
 from lakehouse import Lake, tags
@@ -58,6 +62,15 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path, postgres_url: str) -> Shop:
     return Shop(tmp_path, postgres_url)
+
+
+@pytest.fixture
+def defining(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Puts definitions of models in force, without a build."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[1] / "e2e")])
+    from defining import publish
+
+    return publish
 
 
 @pytest.fixture
@@ -201,8 +214,6 @@ def test_a_large_table_is_filled_over_several_connections(three_loads: Shop, mon
 
 
 def test_keys_that_fit_into_no_index_are_mirrored_without_one(shop: Shop) -> None:
-    import secrets
-
     keyed = {"disposition": "replace", "primary_key": "url"}
     shop.load(pages=([{"url": "a", "n": 1}], keyed))
     shop.sync()
@@ -236,13 +247,10 @@ def test_of_two_syncs_at_once_the_second_waits_and_finds_it_done(three_loads: Sh
 
 
 def test_a_sync_that_is_cut_anywhere_changes_nothing(three_loads: Shop, postgres_server: Cluster) -> None:
-    from proxy import Fault, TcpProxy
-
     shop, keyed = three_loads, {"disposition": "replace", "primary_key": "sku"}
     shop.sync()
     before = shop.rows("select * from shop.products_history order by 1, 3, 5")
     shop.load(products=([{"sku": "a", "price": 5, "new": "x"}], keyed), other=([{"n": 1}], {}))
-    url = postgres_server.dsn(shop.url.rpartition("/")[2], port=0)
     with TcpProxy(postgres_server.port) as proxy:
         url = shop.url.replace(f":{postgres_server.port}/", f":{proxy.port}/")
         push(shop.lake, url, name="warehouse", dry_run=True)
@@ -266,8 +274,6 @@ def test_a_sync_that_is_cut_anywhere_changes_nothing(three_loads: Shop, postgres
 def test_a_mirror_of_another_history_is_refused_and_both_are_shown(tmp_path: Path, postgres_url: str) -> None:
     one = Shop(tmp_path / "one", postgres_url)
     one.load(t=([{"n": 1}], {}))
-    import shutil
-
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     two = Shop(tmp_path / "two", postgres_url)
     assert two.lake.id == one.lake.id
@@ -284,8 +290,6 @@ def test_a_mirror_of_another_history_is_refused_and_both_are_shown(tmp_path: Pat
 
 
 def test_a_mirror_that_has_more_is_left_alone(tmp_path: Path, postgres_url: str) -> None:
-    import shutil
-
     one = Shop(tmp_path / "one", postgres_url)
     one.load(t=([{"n": 1}], {}))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
@@ -346,7 +350,6 @@ def test_a_writer_needs_no_more_than_to_make_schemas_or_to_own_them(shop: Shop, 
         shop.sync(grant_to=[reader])
         shop.load(t=([{"id": 1.5}], {"disposition": "replace", "primary_key": "id"}))  # another type
         shop.sync()
-        shop.same_for(postgres_server.dsn(own)) if hasattr(shop, "same_for") else None
         seen = "select count(*) from shop.t_at_load(1); select count(*) from shop.t_diff('2026-11-01Z', now()); select seq from lakehouse.mirror"
         assert postgres_server.psql(seen, database=own, user=reader).splitlines()[0] == "1"
         with pytest.raises(AssertionError, match="permission denied"):

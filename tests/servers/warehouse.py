@@ -60,7 +60,7 @@ class Warehouse:
         states = [f"SELECT {seq}::BIGINT AS _n, * FROM {here}({seq})" for seq in kept]
         self._same(
             connection, " UNION ALL ".join(states),
-            f"SELECT n, x.* FROM unnest(ARRAY[{', '.join(map(str, kept))}]::bigint[]) AS n, {qualified(schema, at_load)}(n) AS x",
+            f"SELECT at.seq, x.* FROM unnest(ARRAY[{', '.join(map(str, kept))}]::bigint[]) AS at(seq), {qualified(schema, at_load)}(at.seq) AS x",
             [_column("_n", "int64"), *columns], f"{name}_at_load",
         )  # fmt: skip
         moments = [c.effective_at.isoformat() for c in log.commits if not log.is_expired(log.position(c.effective_at))]
@@ -69,7 +69,7 @@ class Warehouse:
             listed = ", ".join(f"'{moment}'" for moment in moments)
             self._same(
                 connection, " UNION ALL ".join(instants),
-                f"SELECT n, x.* FROM unnest(ARRAY[{listed}]::timestamptz[]) AS n, {qualified(schema, at)}(n) AS x",
+                f"SELECT at.seq, x.* FROM unnest(ARRAY[{listed}]::timestamptz[]) AS at(seq), {qualified(schema, at)}(at.seq) AS x",
                 [_column("_n", "timestamptz"), *columns], f"{name}_at",
             )  # fmt: skip
         self._same(
