@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from lakehouse.prune import PruneReport
     from sync.check import MirrorReport
+    from sync.repair import RepairReport
+
+    from lakehouse.prune import PruneReport
     from sync.plan import Plan
     from sync.postgres.check import PgCheck
     from sync.postgres.push import PgReport
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from sync.postgres.push import SourceStatus as PgSourceStatus
     from sync.pull import PullReport
     from sync.push import PushReport, SourcePush, SourceStatus
-    from sync.repair import RepairReport
     from sync.settings import Mirror
 
 

