@@ -12,12 +12,13 @@ from lakehouse.core import layout
 from lakehouse.core.commit import dump
 from lakehouse.errors import LakehouseError, NotFoundError, SetupError, UserError
 from lakehouse.store import LocalStore, Store
-from sync import beside, engine
+from sync import beside
 from sync import hints as hinted
-from sync.engine import LakeSide, Seen, StoreSide, Way
+from sync.engine import Seen, Way
 from sync.fork import parting
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
+from sync.sides import LakeSide, StoreSide, meet
 from sync.transfer import Progress, Report, Transfer
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def copy(
         ForkError: A log at the place is not the beginning of the one to copy.
         IntegrityError: A log or a part is not what was committed.
     """
-    engine.meet(there, here)
+    meet(there, here)
     names = _chosen(there, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         way = Way(
@@ -160,7 +161,7 @@ def pull(
     from lakehouse.duck.session import refresh
 
     hints = hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url)
-    engine.meet(mirror, lake.store)
+    meet(mirror, lake.store)
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         known = {source: about.where for source, about in hints.sources.items()}
@@ -169,7 +170,7 @@ def pull(
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:
             hinted.save(lake.store, name, hints)
-            refresh(lake)
+    refresh(lake)
     return report
 
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from lakehouse import Lake
 from lakehouse.errors import LakehouseError, NotFoundError
 from lakehouse.store import Store
-from sync import beside, engine
+from sync import beside
 from sync import hints as hinted
-from sync.engine import LakeSide, Seen, StoreSide, Way
+from sync.engine import Seen, Way
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
+from sync.sides import LakeSide, StoreSide, meet
 from sync.transfer import LISTED, Progress, Report, Transfer
 from sync.where import Where
 
@@ -165,11 +166,8 @@ def plans(lake: Lake, mirror: Store, *, name: str, sources: Sequence[str] | None
 def status(lake: Lake, mirror: Store, name: str) -> list[SourceStatus]:
     """How a mirror stands to the lake, by source; sources that only the mirror has among them."""
     hints = hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url)
-    there = [source for source in mirror.folders(holding="_log") if not source.startswith(("_", "."))]
-    if engine.meet(lake.store, mirror, make=False):
-        names = sorted({*lake.sources(), *there})
-    else:
-        names = lake.sources()
+    there = mirror.folders(holding="_log") if meet(lake.store, mirror, make=False) else ()
+    names = sorted({*lake.sources(), *(source for source in there if not source.startswith(("_", ".")))})
     known = {source: about.where for source, about in hints.sources.items()}
     with Transfer() as transfer:
         up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known))
@@ -246,7 +244,7 @@ class _Push:
 
     def _meet(self) -> None:
         """See that the mirror is this lake; if it is none (any more), nothing is known to be there."""
-        self._was_lake = engine.meet(self._lake.store, self._mirror, make=self._make)
+        self._was_lake = meet(self._lake.store, self._mirror, make=self._make)
         if not self._was_lake:
             self._hints.tags.clear()
             self._hints.quarantine.clear()
