@@ -1,6 +1,5 @@
 """What is told of mirrors, to people and to programs: of what was done, or would be, and of what was found."""
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.cli.context import many, print_table, size
@@ -8,6 +7,7 @@ from lakehouse.cli.mirrors import Told, error_record
 from lakehouse.core.moments import render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from sync.check import MirrorReport
