@@ -250,11 +250,6 @@ class _Done:
     whole: bool = False
 
 
-def ordered(sources: Sequence[str]) -> list[str]:
-    """Sources in the order to copy them: models last, so that whoever has them has what they read."""
-    return sorted(sources, key=lambda source: source == layout.MODELS)
-
-
 def _gone(store: Store, source: str, found: Sequence[Unit]) -> frozenset[str]:
     """Parts that units name and that are gone, as far as a pack may stand for them."""
     if not any(need.pack for unit in found for need in unit.needs):

@@ -79,6 +79,11 @@ class LakeSide:
         return False
 
 
+def ordered(sources: Sequence[str]) -> list[str]:
+    """Sources in the order to copy them: models last, so that whoever has them has what they read."""
+    return sorted(sources, key=lambda source: source == layout.MODELS)
+
+
 def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:
     """See that both are the same lake.
 

@@ -135,12 +135,11 @@ def _to_bucket(
 
 def _mended(lake: "Lake", mirror: "Mirror", store: "Store", sources: list[str] | None) -> "Told":
     """Write anew what is wrong in a mirror; where the store reports no checksums, every byte is read to find it."""
-    from sync.check import verify_mirror
-    from sync.repair import repair
-
     from lakehouse.cli.mirror_reports import mended
     from lakehouse.cli.mirrors import Told
     from lakehouse.cli.progress import bar
+    from sync.check import verify_mirror
+    from sync.repair import repair
 
     try:
         with bar(f"{mirror.name}: verifying", "files") as count:
