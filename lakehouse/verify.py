@@ -19,7 +19,7 @@ from lakehouse.errors import (
     MissingPartError,
     NotFoundError,
 )
-from lakehouse.parquet.check import check_part
+from lakehouse.parquet.check import read_part
 from lakehouse.replay import replay
 from lakehouse.tags import misfits, read_tags
 
@@ -214,15 +214,14 @@ def _sizes(lake: "Lake", log: Log, named: dict[str, _Named]) -> Iterator[Integri
 
 
 def _check(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
-    check_part(lake.store, named.file, named_by=named.by)
-    return _digests(lake, path, named)
+    return _digests(read_part(lake.store, named.file, named_by=named.by), path, named)
 
 
-def _digests(lake: "Lake", path: str, named: _Named) -> dict[int, str]:
+def _digests(data: bytes, path: str, named: _Named) -> dict[int, str]:
     """The content digests of the rows of each load that a part holds, as they lie there."""
     from lakehouse.parquet.contents import contents
 
-    found = contents(lake.store.get(path), path=path, named_by=named.by)
+    found = contents(data, path=path, named_by=named.by)
     for seq in {**named.rows, **found}:
         have, want = int(found.get(seq, "0:").partition(":")[0]), named.rows.get(seq, 0)
         if have != want:

@@ -18,7 +18,7 @@ from sync.engine import Seen, Way
 from sync.fork import parting
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
-from sync.sides import LakeSide, StoreSide, meet
+from sync.sides import LakeSide, StoreSide, meet, ordered
 from sync.transfer import Progress, Report, Transfer
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def _chosen(there: Store, sources: Sequence[str] | None) -> list[str]:
         if source not in found:
             msg = f"{there.url}: has no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(found) or 'none yet'}.")
-    return [layout.check_source_name(name) for name in (found if sources is None else dict.fromkeys(sources))]
+    chosen = found if sources is None else list(dict.fromkeys(sources))
+    return [layout.check_source_name(name) for name in ordered(chosen)]
 
 
 class _Pull:

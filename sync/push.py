@@ -12,7 +12,7 @@ from sync import hints as hinted
 from sync.engine import Seen, Way
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
-from sync.sides import LakeSide, StoreSide, meet
+from sync.sides import LakeSide, StoreSide, meet, ordered
 from sync.transfer import LISTED, Progress, Report, Transfer
 from sync.where import Where
 
@@ -196,7 +196,7 @@ def _chosen(lake: Lake, sources: Sequence[str] | None) -> list[str]:
         if source not in there:
             msg = f"there is no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(there) or 'none yet'}.")
-    return there if sources is None else list(dict.fromkeys(sources))
+    return ordered(there if sources is None else list(dict.fromkeys(sources)))
 
 
 class _Push:

@@ -105,7 +105,7 @@ def verify(
     settings = Settings(url=url, schema_prefix=schema_prefix)
     with connect(url) as connection:
         for source in chosen(lake, sources):
-            connection.rollback()
+            ledger.rollback(connection)
             execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             log = lake.log(source)
             check = SourceCheck(source=source, schema=schema_identifier(source, schema_prefix))
@@ -235,7 +235,7 @@ def _known_at(pieces: Iterable[Piece], seq: int) -> Iterator[Piece]:
 
     for system, data in pieces:
         seen = pc.less_equal(system["from_load"], seq)
-        own, rows = system.filter(seen), data.filter(seen)
+        own, rows = system.filter(seen), data.filter(seen) if data.num_columns else data
         ended = pc.fill_null(pc.less_equal(own["to_load"], seq), False)
         for name in ("to_load", "valid_to"):
             at = own.column_names.index(name)

@@ -114,7 +114,7 @@ def bring(connection: Any, lake: "Lake", log: Log, settings: Settings) -> "tuple
         try:
             return _bring(connection, lake, log, settings, long_keys)
         except _TooLong as error:  # which ended the transaction
-            connection.rollback()
+            ledger.rollback(connection)
             long_keys |= {error.table}
 
 
@@ -144,12 +144,12 @@ def _bring(
     there = ledger.locked(connection, schema, log, lake.id)
     relation = ledger.relation(connection, schema, log, there)
     if relation == "behind":
-        connection.rollback()
+        ledger.rollback(connection)
         return relation, there, Todo()
     drop_abandoned(connection, ABOUT)
     todo = plan(connection, lake, log, there, settings, long_keys)
     if relation == "equal" and not (todo.needed or todo.dropped) and there.layout == LAYOUT and log.head:
-        connection.rollback()
+        ledger.rollback(connection)
         return relation, there, todo
     with reader(lake, log) as duck:
         for work in todo.needed:

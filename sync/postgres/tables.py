@@ -162,6 +162,7 @@ class Work:
         if self.before is None or self.before.kind != self.kind:
             return "new"
         if anew or dict(self.before.form) != self.form or not self._fits(self.before):
+            self._added, self._replaced = [], []
             return "rebuilt"
         if self.history.table.last_seq > self.since:
             return "extended"

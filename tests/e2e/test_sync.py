@@ -1,6 +1,9 @@
 """Mirrors as a user has them: the commands, over folders, real servers of buckets, and Postgres."""
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from uuid import uuid4
 import pytest
 from clouds import free_port
 from cluster import PASSWORD, Cluster
-from command import Done, program, run
+from command import PROGRAM, Done, program, run
 from truth import ROOT
 
 from lakehouse import Lake
@@ -341,6 +344,35 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     run("sync", cwd=home).failed(2, "there is no lake here")
 
 
+def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
+    home = project("here")
+    for place in (home / "lake", home / "lake" / "mirror", home):
+        configure(home, disk=folder(place))
+        for command in (("sync",), ("sync", "status"), ("sync", "pull"), ("verify", "disk")):
+            run(*command, cwd=home).failed(2, "they have to be apart")
+    assert not (home / "lakehouse.json").exists()
+
+
+def test_a_person_sees_bytes_rate_and_time_left(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    ours, theirs = os.openpty()
+    command = [PROGRAM, "sync", "--bandwidth", "20kB"]
+    wide = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=theirs, env=wide) as running:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # what Linux answers when the other end is closed
+            while more := os.read(ours, 65536):
+                drawn += more
+        os.close(ours)
+        assert running.stdout
+        said = running.stdout.read().decode()
+    assert running.returncode == 0
+    assert said.splitlines()[1].endswith("now at load 3")
+    for shown in (r"\d\.\d/\d\.\d kB", r"\d kB/s", r"0:00:0\d", "6/6 files"):
+        assert re.search(shown, drawn.decode())
+
+
 @pytest.mark.parametrize(
     ("url", "package", "extra"),
     [
@@ -359,6 +391,77 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
     done.failed(6, "not installed", f"lakehouse[{extra}]")
     assert len(done.err.strip().splitlines()) == 2
+
+
+# --- Verifying and mending ------------------------------------------------------------------------
+
+
+def test_what_is_wrong_in_a_mirror_is_named_and_mended(project: Project, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    home = project(disk=folder(disk))
+    run("sync", cwd=home).ok()
+    assert "only the size of 4 files" in run("verify", "disk", cwd=home).ok().out
+    assert "every byte read: all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+    altered, cut, gone = sorted((disk / "shop").rglob("*.parquet"))
+    altered.write_bytes(altered.read_bytes()[:-9] + b"123456789")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    gone.unlink()
+    fast = run("verify", "disk", "--json", cwd=home)
+    assert fast.code == 4
+    assert {p["key"].split("/")[-1]: p["fault"] for p in fast.json[0]["problems"]} == {
+        cut.name: "truncated",
+        gone.name: "missing",
+    }
+    deep = run("verify", "disk", "--deep", cwd=home)
+    assert deep.code == 4
+    for path in (altered, cut, gone):
+        assert path.name in deep.err
+    said = run("sync", "--repair", cwd=home).ok().out
+    assert "disk: 3 files, " in said
+    assert " mended" in said
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+    assert "disk: nothing to mend" in run("sync", "--repair", cwd=home).ok().out
+    status = run("sync", "status", "--json", cwd=home).ok().json
+    assert all(record["verified_at"] for record in status)
+
+
+def test_a_log_that_lost_its_end_is_mended(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).ok()
+    load(home / "lake", "z", day=5)
+    run("sync", cwd=home).ok()
+    (newest,) = (tmp_path / "disk" / "shop" / "_log").glob("*4.jsonl")
+    newest.unlink()
+    run("verify", "disk", cwd=home).failed(4, newest.name)
+    run("sync", "--repair", cwd=home).ok()
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+
+
+def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, tmp_path: Path) -> None:
+    home = project(shop=folder(tmp_path / "one"), disk=folder(tmp_path / "two"))
+    run("verify", "shop", cwd=home).failed(2, "'shop' is a source and a mirror")
+    assert "1 source" in run("verify", "news", cwd=home).ok().out
+    run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
+    run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
+    run("verify", "disk", cwd=home).failed(2, "there is no lake here")
+    run("verify", "nope", cwd=home).failed(2, "no source 'nope'")
+
+
+def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: Path) -> None:
+    home, disk = many_loads, tmp_path / "disk"
+    configure(home, disk=folder(disk))
+    run("sync", cwd=home).ok()
+    run("pack", cwd=home).ok()
+    run("sync", cwd=home).ok()
+    assert len(list((disk / "s").rglob("*.parquet"))) == 31
+    assert "30 files that packs stand for" in run("verify", "disk", cwd=home).ok().out
+    would = run("sync", "--prune", "--dry-run", cwd=home).ok().out
+    assert "disk: s: would delete 30 parts and " in would
+    assert len(list((disk / "s").rglob("*.parquet"))) == 31
+    done = run("sync", "--prune", "--json", cwd=home).ok().json[-1]
+    assert (len(done["parts"]), done["packs_verified"]) == (30, 1)
+    assert len(list((disk / "s").rglob("*.parquet"))) == 1
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
 
 
 # --- Secrets --------------------------------------------------------------------------------------
@@ -461,6 +564,22 @@ def test_a_lake_goes_into_a_database(
     kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
     assert quote(PASSWORD, safe="").encode() not in kept
+
+
+def test_a_database_is_verified_and_mended(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+    run("sync", cwd=home).ok()
+    assert "up to load 3: as in the lake" in run("verify", "warehouse", "--deep", cwd=home).ok().out
+    named = "select base_name from lakehouse.tables where source = 'shop'"
+    base = postgres_server.psql(named, database=database)
+    postgres_server.psql(f"update shop.\"{base}\" set price = 77 where sku = 'c'", database=database)
+    assert run("verify", "warehouse", cwd=home).failed(4, "products").out
+    run("sync", "--repair", cwd=home).ok()
+    assert all(record["ok"] for record in run("verify", "warehouse", "--json", cwd=home).ok().json)
+    assert postgres_server.psql("select price from shop.products", database=database) == "9"
 
 
 def test_a_database_is_told_what_it_lacks(
