@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lakehouse import Lake, tags
@@ -218,8 +218,13 @@ def follow(steps: list[tuple[list[Any], Any]], parts: int, log_bytes: int, *, lo
         world.finish()
 
 
-SMALL = settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+OPTIONS = settings(  # histories take long to shrink
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+SMALL = settings(OPTIONS, max_examples=8, derandomize=True)
+LONG = settings(OPTIONS, max_examples=150)
 
 
 @SMALL
