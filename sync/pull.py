@@ -194,16 +194,26 @@ class _Pull:
 
     def run(self, names: Sequence[str]) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
-        seen = list(self._transfer.pool.map(self._way.look, names))
+        looked = list(self._transfer.pool.map(self._look, names))
+        seen = [each for each in looked if isinstance(each, Seen)]
         if self._set_aside is not None:
             seen = self._without_forks(seen, self._set_aside)
         for each in seen:
             self._transfer.expect(each.plan.files, each.plan.size_bytes)
         done = [self._source(each) for each in seen]
+        for error in (e for e in looked if isinstance(e, LakehouseError)):
+            raise error
         for pulled in done:
             if pulled.error is not None:
                 raise pulled.error
         return self._report(done)
+
+    def _look(self, source: str) -> Seen | LakehouseError:
+        """What a look at a source found; one that cannot be read keeps no other from being pulled."""
+        try:
+            return self._way.look(source)
+        except LakehouseError as error:
+            return error
 
     def _without_forks(self, seen: Sequence[Seen], lake: Lake) -> list[Seen]:
         there = self._way.origin.store
