@@ -31,6 +31,7 @@ from lakehouse.errors import ContentionError, IntegrityError, NotFoundError, Use
 from lakehouse.parquet.contents import contents
 from lakehouse.parquet.digest import row_hashes, summands
 from lakehouse.parquet.part import DELETED, SEQ, PartBytes, write_part
+from lakehouse.store.base import Entry
 from lakehouse.tags import tags
 
 if TYPE_CHECKING:
@@ -375,6 +376,12 @@ class _Staged:
     def open(self, key: str) -> BinaryIO:
         """The part as a seekable binary reader. Raises Absent."""
         return io.BytesIO(self.data[key]) if key in self.data else self._lake.store.open(key)
+
+    def stat(self, key: str) -> Entry:
+        """How large the part is. Raises Absent."""
+        if key in self.data:
+            return Entry(key=key, size_bytes=len(self.data[key]))
+        return self._lake.store.stat(key)
 
 
 class _Versions:
