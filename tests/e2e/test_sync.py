@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
+import fsspec
 import pytest
 from clouds import free_port
 from cluster import PASSWORD, Cluster
@@ -91,25 +92,29 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, di
 
 
 def test_a_lake_goes_to_a_mirror_and_comes_back(
-    project: Project, bucket: tuple[str, str, dict[str, str]], tmp_path: Path
+    project: Project,
+    bucket: tuple[str, str, dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, lines, environment = bucket
     home = project(bucket=lines)
 
-    def ask(*args: object) -> Done:
-        return program(*args, cwd=home, **environment).ok()
-
-    said = ask("sync").out.splitlines()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if "FSSPEC_GS" in environment:  # this process has read its environment already
+        monkeypatch.setitem(fsspec.config.conf, "gs", json.loads(environment["FSSPEC_GS"]))
+    said = program("sync", cwd=home).ok().out.splitlines()
     assert [line.split(", ")[0] for line in said] == ["bucket: news: 1 load", "bucket: shop: 3 loads"]
     assert said[1].endswith(" sent; now at load 3")
     load(home / "lake", "z", day=5)
-    said = ask("sync", "bucket").out.splitlines()
+    said = run("sync", "bucket", cwd=home).ok().out.splitlines()
     assert said[0] == "bucket: news: nothing to do (load 1)"
     assert said[1].startswith("bucket: shop: 1 load, 2 files, ")
     # An empty machine has no project, only the URL.
     again = tmp_path / "machine" / "lake"
     (tmp_path / "machine").mkdir()
-    done = program("restore", url, "lake", cwd=again.parent, **environment).ok()
+    done = program("restore", url, "lake", cwd=again.parent).ok()
     assert "shop: up to load 4 (2026-03-05 12:00:00Z)" in done.out
     assert {path: raw for path, raw in bytes_below(again).items() if path.endswith(".parquet")} == {
         path: raw for path, raw in bytes_below(home / "lake").items() if path.endswith(".parquet")
@@ -124,7 +129,7 @@ def test_a_lake_goes_to_a_mirror_and_comes_back(
         "select * from shop.products order by sku",
     )
     here, restored = (run(*asked, "--lake", lake).ok().out for lake in (home / "lake", again))
-    assert here == restored == ask(*asked, "--lake", url).out
+    assert here == restored == run(*asked, "--lake", url).ok().out
     assert len(here.splitlines()) == 3
 
 
@@ -534,17 +539,18 @@ def warehouse(postgres_server: Cluster, project: Project) -> tuple[Path, str, di
 
 
 def test_a_lake_goes_into_a_database(
-    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
 
-    def ask(*args: object) -> Done:
-        done = program(*args, cwd=home, **environment).ok()
+    def ask(*args: object, by: Callable[..., Done] = run) -> Done:
+        done = by(*args, cwd=home).ok()
         assert PASSWORD not in done.out + done.err
         return done
 
     assert "would bring 3 loads, 1 table; to load 3: products new" in ask("sync", "--dry-run").out
-    said = ask("sync").out.splitlines()
+    said = ask("sync", by=program).out.splitlines()
     assert said[0].startswith("warehouse: news: 1 load, 1 table, 1 row version written")
     assert said[1].startswith("warehouse: shop: 3 loads, 1 table, ")
     assert said[1].endswith("; now at load 3")
