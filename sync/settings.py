@@ -24,6 +24,8 @@ RESERVED = ("pull", "status")  # `lakehouse sync` takes these words for somethin
 HIDDEN = "***"
 
 KNOWN = {"bandwidth", "connections", "grant_to", "options", "schema_prefix", "url"}
+_OF_BUCKETS = {"bandwidth", "options"}
+_OF_POSTGRES = {"grant_to", "schema_prefix"}
 _POSTGRES = ("postgres", "postgresql")
 _CONNECTIONS = {"bucket": 16, "postgres": 4}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -175,6 +177,7 @@ def named(project: "Project", name: str) -> Mirror:
             hint=f"Known settings: {', '.join(sorted(KNOWN))}.",
         )
     url = _url(where, values.get("url"))
+    _check_kind(where, url, values)
     options, secrets = _options(where, values.get("options", {}))
     return _mirror(
         url,
@@ -264,7 +267,7 @@ def _mirror(
             f"{redacted(url)}: cannot be read as a URL for certain",
             hint="Percent-encode what is special in the user's name and password: @ is %40, / is %2F, ? is %3F, # is %23.",
         )
-    kind: Literal["bucket", "postgres"] = "postgres" if url.split("://", 1)[0] in _POSTGRES else "bucket"
+    kind: Literal["bucket", "postgres"] = "postgres" if _is_postgres(url) else "bucket"
     found = _secrets_in(url)
     if kind == "bucket" and found:
         raise UserError(
@@ -287,10 +290,9 @@ def _misread(url: str) -> bool:
         return False
     rest = url.split("://", 1)[1]
     netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    scheme = url.split("://", 1)[0]
     if netloc.count("@") > 1:
         return True
-    return scheme in _POSTGRES and "@" in rest[len(netloc) :] and "@" not in netloc
+    return _is_postgres(url) and "@" in rest[len(netloc) :] and "@" not in netloc
 
 
 def _secrets_in(url: str) -> list[str]:
@@ -389,6 +391,27 @@ def _roles(where: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(role, str) and role for role in value):
         raise UserError(f"{where}: grant_to is no list of roles", hint='Write: grant_to = ["analysts"].')
     return tuple(value)
+
+
+def _check_kind(where: str, url: str, values: Mapping[str, Any]) -> None:
+    """Refuse settings that would have no effect, and folders that would depend on where one stands."""
+    kind, others = ("Postgres", _OF_BUCKETS) if _is_postgres(url) else ("buckets", _OF_POSTGRES)
+    for name in sorted(others & set(values)):
+        raise UserError(
+            f"{where}: {name} is no setting of mirrors in {kind}",
+            hint="What is particular to a connection is in its URL: postgresql://host/db?sslmode=verify-full"
+            if name == "options"
+            else "Leave it out.",
+        )
+    if url.startswith("file://") and not url.startswith("file:///"):
+        raise UserError(
+            f"{where}: {url!r} does not say where the folder is",
+            hint="Write three slashes: file:///mnt/nas/lake.",
+        )
+
+
+def _is_postgres(url: str) -> bool:
+    return url.split("://", 1)[0] in _POSTGRES
 
 
 def _check_name(name: str, where: str) -> None:

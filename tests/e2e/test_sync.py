@@ -28,6 +28,9 @@ from sync import settings
 
 Project = Callable[..., Path]
 
+HIDDEN = "hunter/22@:%"  # a password, which nothing may show
+QUOTED = quote(HIDDEN, safe="")
+
 
 @pytest.fixture
 def project(three_loads: Path, tmp_path: Path) -> Project:
@@ -86,8 +89,8 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, di
     url = f"s3://lakes/{prefix}"
     more = f'options = {{endpoint_url = "{server}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"}}'
     return url, f'url = "{url}"\n{more}', {
-        "LAKE_KEY": "testing", "LAKE_SECRET": "testing", "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "LAKE_KEY": "AKIAHUNTER22", "LAKE_SECRET": HIDDEN, "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "AKIAHUNTER22", "AWS_SECRET_ACCESS_KEY": HIDDEN, "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
 
 
@@ -131,6 +134,9 @@ def test_a_lake_goes_to_a_mirror_and_comes_back(
     here, restored = (run(*asked, "--lake", lake).ok().out for lake in (home / "lake", again))
     assert here == restored == run(*asked, "--lake", url).ok().out
     assert len(here.splitlines()) == 3
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for secret in (HIDDEN, "AKIAHUNTER22"):
+        assert secret.encode() not in kept
 
 
 def test_a_sync_that_has_nothing_to_do_says_so_in_json_too(project: Project, tmp_path: Path) -> None:
@@ -347,6 +353,7 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
     run("sync", cwd=home).failed(2, "there is no lake here")
+    run("sync", "pull", "nas", cwd=home).failed(2, "lakehouse restore nas lake")
 
 
 def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
@@ -470,9 +477,6 @@ def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: P
 
 
 # --- Secrets --------------------------------------------------------------------------------------
-
-HIDDEN = "hunter/22@:%"
-QUOTED = quote(HIDDEN, safe="")
 
 
 def told_nothing(*texts: str) -> None:
@@ -604,7 +608,8 @@ def test_a_database_is_told_what_it_lacks(
     assert looked()["ok"] is False
     assert f'GRANT CREATE ON DATABASE "{database}" TO "{user}"' in str(looked()["do"])
     run("sync", cwd=home).failed(6)
-    run("sync", "--max-transfer", "1MB", cwd=home).failed(2, "--max-transfer is for buckets")
+    for option in ("--max-transfer", "--bandwidth"):
+        run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
     run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
 
