@@ -37,12 +37,14 @@ class Seen:
         units: What the destination lacks.
         origin: Where the origin's log ends.
         dest: Where the destination's log ends.
+        error: Why nothing can be planned; None if it can.
     """
 
     plan: Plan
     units: Sequence[Unit] = ()
     origin: Where = field(default_factory=Where)
     dest: Where = field(default_factory=Where)
+    error: IntegrityError | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +89,13 @@ class Way:
             if seen.plan.relation in {"equal", self._moves} or not self._doubted(source):
                 return seen
         return self._looked(source, missing, max_bytes)
+
+    def tried(self, source: str) -> Seen:
+        """The same; where a log cannot be read, the error is in what is returned."""
+        try:
+            return self.look(source)
+        except IntegrityError as error:
+            return Seen(plan=Plan(source=source, relation="diverged"), error=error)
 
     def _doubted(self, source: str) -> bool:
         """Whether a log was not read, but believed to end where it ended before; it is read the next time."""
@@ -142,6 +151,7 @@ class Way:
             Where the destination's log ends then.
 
         Raises:
+            IntegrityError: A log could not be read.
             ForkError: Both sides have commits that the other lacks.
             MissingPartError: A part is gone that no pack stands for; what comes before it is there.
             DamagedPartError: A part has other bytes than were committed, here or there.
@@ -168,7 +178,7 @@ class Way:
             seen = self.look(source, missing=missing, max_bytes=max_bytes)
             transfer.expect(seen.plan.files - left, seen.plan.size_bytes - left_bytes)
         if seen.plan.relation == "diverged":
-            raise self.forked(source)
+            raise seen.error or self.forked(source)
         return seen.dest
 
     def forked(self, source: str) -> ForkError:

@@ -18,7 +18,7 @@ from sync.engine import Seen, Way
 from sync.fork import parting
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
-from sync.sides import LakeSide, StoreSide, meet
+from sync.sides import LakeSide, StoreSide, meet, ordered
 from sync.transfer import Progress, Report, Transfer
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def _chosen(there: Store, sources: Sequence[str] | None) -> list[str]:
         if source not in found:
             msg = f"{there.url}: has no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(found) or 'none yet'}.")
-    return [layout.check_source_name(name) for name in (found if sources is None else dict.fromkeys(sources))]
+    chosen = found if sources is None else list(dict.fromkeys(sources))
+    return [layout.check_source_name(name) for name in ordered(chosen)]
 
 
 class _Pull:
@@ -195,7 +196,7 @@ class _Pull:
 
     def run(self, names: Sequence[str]) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
-        seen = list(self._transfer.pool.map(self._way.look, names))
+        seen = list(self._transfer.pool.map(self._way.tried, names))
         if self._set_aside is not None:
             seen = self._without_forks(seen, self._set_aside)
         for each in seen:
@@ -211,13 +212,13 @@ class _Pull:
         forks = {
             each.plan.source: parting(lake.store, there, each.plan.source)
             for each in seen
-            if each.plan.relation == "diverged"
+            if each.plan.relation == "diverged" and each.error is None
         }
         if not forks:
             return list(seen)
         where = put_aside(lake, forks)
         self._aside = dict.fromkeys(forks, where)
-        return [self._way.look(e.plan.source) if e.plan.source in self._aside else e for e in seen]
+        return [self._way.tried(e.plan.source) if e.plan.source in self._aside else e for e in seen]
 
     def _source(self, seen: Seen) -> SourcePull:
         aside = self._aside.get(seen.plan.source)

@@ -1,6 +1,7 @@
 """The two sides of a sync: an open lake, or a store of which little is known; and whether both are one lake."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,6 +78,11 @@ class LakeSide:
         """Nothing is known but what was read."""
         del source
         return False
+
+
+def ordered(sources: Sequence[str]) -> list[str]:
+    """Sources in the order to copy them: models last, so that whoever has them has what they read."""
+    return sorted(sources, key=lambda source: source == layout.MODELS)
 
 
 def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:

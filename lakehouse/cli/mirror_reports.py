@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from sync.check import MirrorReport
-    from sync.repair import RepairReport
-
     from lakehouse.prune import PruneReport
+    from sync.check import MirrorReport
     from sync.plan import Plan
     from sync.postgres.check import PgCheck
     from sync.postgres.push import PgReport
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from sync.postgres.push import SourceStatus as PgSourceStatus
     from sync.pull import PullReport
     from sync.push import PushReport, SourcePush, SourceStatus
+    from sync.repair import RepairReport
     from sync.settings import Mirror
 
 

@@ -23,6 +23,7 @@ from lakehouse.errors import (
     NoLakeError,
     NotFoundError,
     QuarantinedError,
+    TornCommitError,
     UserError,
 )
 from lakehouse.logpack import listing, pack_log
@@ -405,10 +406,34 @@ def test_a_part_that_is_damaged_or_gone_here_is_not_pushed(lake: Lake, make_stor
     lake.store.delete(parts[1].path)
     with pytest.raises(MissingPartError, match="no pack stands for it"):
         push(lake, make_store(), name="m")
+    assert Lake.open(make_store()).log("shop").head == 1  # what comes before it is there
     assert parts[1].path not in [entry.key for entry in make_store().list("shop/")]
     lake.store.put(parts[1].path, content)
     push(lake, make_store(), name="m")
     check_same(make_store(), lake)
+
+
+@IN_MEMORY
+def test_a_log_that_cannot_be_read_keeps_no_other_source_from_being_synced(
+    lake: Lake, make_store: MakeStore, tmp_path: Path
+) -> None:
+    key = layout.log_key("fires", 1)
+    content = lake.store.get(key)
+    lake.store.put(key, content[:-9])
+    shutil.rmtree(tmp_path / "lake" / "_derived", ignore_errors=True)
+    with pytest.raises(TornCommitError):
+        push(Lake.open(lake.store), make_store(), name="m")
+    assert Lake.open(make_store()).sources() == ["shop"]
+    states = {each.source: each for each in status(Lake.open(lake.store), make_store(), "m")}
+    assert isinstance(states["fires"].error, TornCommitError)
+    assert states["shop"].relation == "equal"
+    lake.store.put(key, content)
+    push(lake, make_store(), name="m")
+    check_same(make_store(), lake)
+    make_store().put(key, content[:-9])
+    with pytest.raises(TornCommitError):
+        copy(make_store(), LocalStore(tmp_path / "back"))
+    assert Lake.open(tmp_path / "back").sources() == ["shop"]
 
 
 @IN_MEMORY

@@ -35,9 +35,7 @@ Rows = list[str]
 
 def grow(lake: Lake, n: int) -> None:
     """The n-th load of `shop`: a table with a key, and one without."""
-    with lake.load(
-        "shop", load_id=f"shop-{n}", observed_at=DAY_ONE + timedelta(days=n), gates=OPEN
-    ) as load:
+    with lake.load("shop", load_id=f"shop-{n}", observed_at=DAY_ONE + timedelta(days=n), gates=OPEN) as load:
         items = [{"sku": i, "price": i * n, "name": f"thing {i}"} for i in range(n % 3, 8 + n)]
         load.write("items", items, disposition="replace", primary_key="sku")
         load.write("log", [{"line": f"{n}-{i}", "at": DAY_ONE + timedelta(hours=i)} for i in range(n)])
@@ -125,7 +123,7 @@ def check_place(lakes: Lakes, store: Store, folder: Path) -> dict[str, int]:
     try:
         mirror = Lake.open(LocalStore(folder))
     except NoLakeError:
-        logs = [path for path in folder.rglob("*.jsonl")]
+        logs = list(folder.rglob("*.jsonl"))
         assert not logs, f"a log is there before the lake: {logs}"
         return {}
     return lakes.check(mirror)
