@@ -31,7 +31,7 @@ from lakehouse.errors import ContentionError, IntegrityError, NotFoundError, Use
 from lakehouse.parquet.contents import contents
 from lakehouse.parquet.digest import row_hashes, summands
 from lakehouse.parquet.part import DELETED, SEQ, PartBytes, write_part
-from lakehouse.store.base import Entry
+from lakehouse.store import Entry
 from lakehouse.tags import tags
 
 if TYPE_CHECKING:
@@ -378,10 +378,8 @@ class _Staged:
         return io.BytesIO(self.data[key]) if key in self.data else self._lake.store.open(key)
 
     def stat(self, key: str) -> Entry:
-        """How large the part is. Raises Absent."""
-        if key in self.data:
-            return Entry(key=key, size_bytes=len(self.data[key]))
-        return self._lake.store.stat(key)
+        """Size of the part. Raises Absent."""
+        return Entry(key, len(self.data[key])) if key in self.data else self._lake.store.stat(key)
 
 
 class _Versions:

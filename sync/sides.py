@@ -1,6 +1,7 @@
 """The two sides of a sync: an open lake, or a store of which little is known; and whether both are one lake."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
