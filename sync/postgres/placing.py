@@ -1,7 +1,7 @@
 """Tables and what stands over them in Postgres: made, moved, named and dropped. What they hold is not known here."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError, UserError
