@@ -1,6 +1,5 @@
 """What is told of mirrors, to people and to programs: of what was done, or would be, and of what was found."""
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.cli.context import many, print_table, size
@@ -8,12 +7,11 @@ from lakehouse.cli.mirrors import Told, error_record
 from lakehouse.core.moments import render
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from sync.check import MirrorReport
-    from sync.repair import RepairReport
-
     from lakehouse.prune import PruneReport
+    from sync.check import MirrorReport
     from sync.plan import Plan
     from sync.postgres.check import PgCheck
     from sync.postgres.push import PgReport
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from sync.postgres.push import SourceStatus as PgSourceStatus
     from sync.pull import PullReport
     from sync.push import PushReport, SourcePush, SourceStatus
+    from sync.repair import RepairReport
     from sync.settings import Mirror
 
 

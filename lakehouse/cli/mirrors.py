@@ -10,7 +10,9 @@ from lakehouse.cli.context import print_json, project, quiet_retries
 from lakehouse.errors import LakehouseError, UserError
 
 if TYPE_CHECKING:
+    from lakehouse.lake import Lake
     from lakehouse.project import Project
+    from lakehouse.store import Store
     from sync.settings import Mirror
 
 _WORST = (4, 1, 2, 6, 5)  # exit codes: damage needs somebody first; who only lost a race may try again
@@ -125,6 +127,24 @@ def each(
         draw([record for record in records if "source" in record])
     if codes:
         ctx.exit(next((code for code in _WORST if code in codes), max(codes)))
+
+
+def opened(lake: "Lake", mirror: "Mirror") -> "Store":
+    """The store of a mirror that is a lake of its own.
+
+    Raises:
+        UserError: It is the lake itself, or one lies in the other; or it is a database.
+    """
+    from pathlib import PurePath
+
+    store = mirror.open()
+    one, two = PurePath(lake.url), PurePath(store.url)
+    if one.is_relative_to(two) or two.is_relative_to(one):
+        raise UserError(
+            f"{mirror.name}: is at {store.url}, and the lake at {lake.url}: they have to be apart",
+            hint="Change the url of the mirror: another disk, another bucket.",
+        )
+    return store
 
 
 def error_record(error: LakehouseError) -> dict[str, str]:

@@ -96,7 +96,7 @@ def sync_command(
         target = mirror.beside(as_) if as_ else mirror
         with target.guarded():
             if target.kind == "postgres":
-                return _to_postgres(lake, target, repair=repair, **options)
+                return _to_postgres(lake, target, repair=repair, bandwidth=rate, **options)
             return _to_bucket(lake, target, repair=repair, bandwidth=rate or target.bandwidth, **options)
 
     each(ctx, here, names, work, as_json=as_json)
@@ -109,11 +109,11 @@ def _to_bucket(
     lake: "Lake", mirror: "Mirror", *, repair: bool, prune: bool, dry_run: bool, **options: Any
 ) -> "Told":
     from lakehouse.cli.mirror_reports import pushed, swept
-    from lakehouse.cli.mirrors import Told, warn
+    from lakehouse.cli.mirrors import Told, opened, warn
     from lakehouse.cli.progress import bar, transfer
     from sync import push
 
-    store = mirror.open()
+    store = opened(lake, mirror)
     told = _mended(lake, mirror, store, options["sources"]) if repair else Told()
     with transfer(mirror.name) as progress:
         report = push.push(
@@ -135,12 +135,11 @@ def _to_bucket(
 
 def _mended(lake: "Lake", mirror: "Mirror", store: "Store", sources: list[str] | None) -> "Told":
     """Write anew what is wrong in a mirror; where the store reports no checksums, every byte is read to find it."""
-    from sync.check import verify_mirror
-    from sync.repair import repair
-
     from lakehouse.cli.mirror_reports import mended
     from lakehouse.cli.mirrors import Told
     from lakehouse.cli.progress import bar
+    from sync.check import verify_mirror
+    from sync.repair import repair
 
     try:
         with bar(f"{mirror.name}: verifying", "files") as count:
@@ -163,15 +162,16 @@ def _to_postgres(
     dry_run: bool,
     sources: list[str] | None,
     max_transfer: int | None,
+    bandwidth: int | None,
     prune: bool,
 ) -> "Told":
     from lakehouse.cli.mirror_reports import loaded
     from lakehouse.cli.progress import transfer
     from sync.postgres import push as warehouse
 
-    if max_transfer is not None:
+    if max_transfer is not None or bandwidth is not None:
         raise UserError(
-            f"{mirror.name}: --max-transfer is for buckets; a database gets each source in one transaction",
+            f"{mirror.name}: --max-transfer and --bandwidth are for buckets; a database gets a source in one transaction",
             hint="Name the bucket, or leave the option out.",
         )
     del prune  # it has no files
@@ -210,9 +210,10 @@ def _status(lake: "Lake", mirror: "Mirror") -> "Sequence[SourceStatus | PgSource
         from sync.postgres import push as warehouse
 
         return warehouse.status(lake, mirror.url, name=mirror.name, schema_prefix=mirror.schema_prefix)
+    from lakehouse.cli.mirrors import opened
     from sync import push
 
-    return push.status(lake, mirror.open(), mirror.name)
+    return push.status(lake, opened(lake, mirror), mirror.name)
 
 
 @sync_command.command("pull")
@@ -229,17 +230,21 @@ def pull_command(
 ) -> None:
     """Get what a mirror has more than this lake, every byte verified; nothing here is overwritten."""
     from lakehouse.cli.mirror_reports import pulled
-    from lakehouse.cli.mirrors import chosen, each, warn
+    from lakehouse.cli.mirrors import chosen, each, opened, warn
     from lakehouse.cli.progress import transfer
     from sync import pull
 
     here, names = chosen([mirror] if mirror else [], kind="bucket", one=True)
-    lake = open_lake(ctx)
+    try:
+        lake = open_lake(ctx)
+    except NoLakeError as error:
+        error.hint = f"Get it back first: lakehouse restore {names[0]} {here.lake}"
+        raise
 
     def work(chosen: "Mirror") -> "Told":
         with transfer(chosen.name) as progress:
             report = pull.pull(
-                lake, chosen.open(), name=chosen.name, sources=list(sources) or None, set_aside=set_aside,
+                lake, opened(lake, chosen), name=chosen.name, sources=list(sources) or None, set_aside=set_aside,
                 connections=chosen.connections, bandwidth=chosen.bandwidth, progress=progress,
             )  # fmt: skip
         warn(chosen, report.conflicts)

@@ -118,7 +118,7 @@ def _is_mirror(name: str, lake: "Lake", *, fast: bool) -> bool:
 
 def _verify_mirror(ctx: click.Context, lake: "Lake", name: str, *, deep: bool, as_json: bool) -> None:
     from lakehouse.cli.mirror_reports import verified, verified_tables
-    from lakehouse.cli.mirrors import chosen, each
+    from lakehouse.cli.mirrors import chosen, each, opened
     from lakehouse.cli.progress import bar
 
     def work(mirror: "Mirror") -> "Told":
@@ -131,7 +131,7 @@ def _verify_mirror(ctx: click.Context, lake: "Lake", name: str, *, deep: bool, a
 
         with bar("verifying", "files") as progress:
             return verified(
-                mirror, verify_mirror(lake, mirror.open(), name=name, deep=deep, progress=progress)
+                mirror, verify_mirror(lake, opened(lake, mirror), name=name, deep=deep, progress=progress)
             )
 
     here, names = chosen([name])

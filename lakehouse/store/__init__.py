@@ -5,5 +5,16 @@ from lakehouse.store.hashing import checksums
 from lakehouse.store.local import LocalStore
 from lakehouse.store.memory import MemoryStore
 from lakehouse.store.opening import open_store
+from lakehouse.store.probing import honours_create
 
-__all__ = ["Absent", "Entry", "Exists", "LocalStore", "MemoryStore", "Store", "checksums", "open_store"]
+__all__ = [
+    "Absent",
+    "Entry",
+    "Exists",
+    "LocalStore",
+    "MemoryStore",
+    "Store",
+    "checksums",
+    "honours_create",
+    "open_store",
+]

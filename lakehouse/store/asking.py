@@ -5,6 +5,8 @@ Services (`gcs.py`, `s3.py`, `generic.py`) raise `Failure`; `patiently` asks aga
 """
 
 import contextlib
+import functools
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
@@ -85,6 +87,12 @@ def size_in(content_range: str | None, content: bytes) -> int:
     return int(content_range.rsplit("/", 1)[1]) if content_range else len(content)
 
 
+@functools.cache
+def _quiet() -> None:
+    """A retry that helps is no news where nobody asked for a log."""
+    logging.getLogger("stamina").addHandler(logging.NullHandler())
+
+
 def patiently(ask: Callable[[], T]) -> T:
     """The answer to a request, which is asked again after failures that pass, ever less often.
 
@@ -93,6 +101,7 @@ def patiently(ask: Callable[[], T]) -> T:
     """
     import stamina
 
+    _quiet()
     unreachable = 0
 
     def again(error: Exception) -> bool | float:

@@ -111,6 +111,8 @@ class FsspecStore:
 
     def read(self, key: str, first: int, last: int) -> bytes:
         """The bytes of an object from `first` up to `last`, exclusive. Raises Absent."""
+        if last <= first:
+            return b""
         with answered(self._url, key):
             return self._service.read(self.path(key), first, last)
 

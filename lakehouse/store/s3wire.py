@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from lakehouse.store.asking import Failure, kind_of, wait_s
-from lakehouse.store.hashing import Span, checksums, whole
+from lakehouse.store.hashing import Span, whole
 
 _SMALL = 2**20  # bytes that aiohttp takes in one
 _METHODS = {
@@ -108,7 +108,6 @@ class Wire:
         if self._signed:
             signer = self._client._request_signer  # noqa: SLF001 - it has the credentials
             credentials = await signer._credentials.get_frozen_credentials()  # noqa: SLF001
-            request.context["body"] = body
             signing()(credentials, "s3", self._client.meta.region_name).add_auth(request)
         prepared = request.prepare()
         prepared.stream_output = False
@@ -118,16 +117,16 @@ class Wire:
 
 @functools.cache
 def signing() -> Any:
-    """What signs: botocore's own, over bytes that are not in memory."""
+    """What signs: botocore's own, where the bytes are not in memory."""
     from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
 
     class Signing(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
-        """Signs the body over plain connections only, as the client does where a checksum goes along."""
+        """Signs the MD5 that goes along instead of the bytes, so that they are not read once more."""
 
         def payload(self, request: Any) -> str:
-            if request.url.startswith("https://"):
+            if "Content-MD5" in request.headers:
                 return "UNSIGNED-PAYLOAD"
-            return checksums(request.context["body"], ["sha256"])["sha256"]
+            return str(super().payload(request))
 
     return Signing
 

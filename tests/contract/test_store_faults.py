@@ -148,6 +148,39 @@ def test_a_listing_asks_for_pages_as_they_are_read(
     assert len(proxy.seen) == 3
 
 
+# Settings of S3 that our own requests do not take: the client makes those.
+
+
+@pytest.fixture
+def s3_place(s3_server: str) -> Callable[..., FsspecStore]:
+    """Opens stores at one place of S3."""
+    place = f"s3://lakes/{uuid4().hex}"
+    return lambda **options: FsspecStore(place, **(bucket_options("s3", s3_server) | options))
+
+
+def test_an_etag_is_no_md5_where_a_key_of_the_customer_encrypts(s3_place: Callable[..., FsspecStore]) -> None:
+    store = s3_place(s3_additional_kwargs={"ServerSideEncryption": "aws:kms"})
+    store.create("new", CONTENT)
+    with pytest.raises(Exists):
+        store.create("new", CONTENT)
+    assert store.get("new") == CONTENT
+    for other in (store, s3_place()):
+        assert [set(entry.checksums) for entry in other.list("")] == [{"etag"}]
+        assert set(other.stat("new").checksums) == {"etag"}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_client_asks_as_our_own_requests_do(use: str, s3_place: Callable[..., FsspecStore]) -> None:
+    store = s3_place(requester_pays=True)
+    store.create("old", CONTENT)
+    outcome(use, store)
+
+
+def test_a_public_bucket_is_read_by_nobody_in_particular(s3_place: Callable[..., FsspecStore]) -> None:
+    s3_place(s3_additional_kwargs={"ACL": "public-read"}).put("old", CONTENT)
+    assert s3_place(anon=True, key=None, secret=None).get("old") == CONTENT
+
+
 # Failures that pass.
 
 PASSING = {

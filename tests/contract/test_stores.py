@@ -13,7 +13,16 @@ import pytest
 from clouds import bucket_options
 
 from lakehouse.errors import SetupError, UnsafePathError, UserError
-from lakehouse.store import Absent, Exists, LocalStore, Store, checksums, open_store
+from lakehouse.store import (
+    Absent,
+    Exists,
+    LocalStore,
+    MemoryStore,
+    Store,
+    checksums,
+    honours_create,
+    open_store,
+)
 from lakehouse.store.remote import FsspecStore
 
 LARGE = 12 * 2**20  # what is sent in pieces is larger still: test_store_faults.py
@@ -198,6 +207,23 @@ def test_create_writes_only_where_nothing_is(store: Store) -> None:
     with pytest.raises(Exists):
         store.create("log/2", b"created")
     assert store.get("log/2") == b"put"
+
+
+def test_a_store_is_tried_for_create_if_absent(store: Store) -> None:
+    assert honours_create(store)
+    assert keys(store, "") == []
+
+
+def test_a_store_that_replaces_what_is_there_is_found_out() -> None:
+    class Replacing(MemoryStore):
+        """As S3's protocol is spoken by services that do not know its conditions."""
+
+        def create(self, key: str, data: bytes | Path) -> None:
+            self.put(key, data)
+
+    store = Replacing()
+    assert not honours_create(store)
+    assert keys(store, "") == []
 
 
 def test_of_eight_threads_that_create_one_wins(make_store: Callable[[], Store]) -> None:

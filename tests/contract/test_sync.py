@@ -1,9 +1,10 @@
 """Push and pull between a lake in a folder and a mirror in every kind of store."""
 
+import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from lakehouse import Lake, tags
 from lakehouse.bulk import BulkLoad
 from lakehouse.core import layout
+from lakehouse.core.commit import Commit, digest_of, lines
 from lakehouse.errors import (
     DamagedPartError,
     ForkError,
@@ -21,13 +23,14 @@ from lakehouse.errors import (
     NoLakeError,
     NotFoundError,
     QuarantinedError,
+    TornCommitError,
     UserError,
 )
 from lakehouse.logpack import listing, pack_log
 from lakehouse.pack import pack
 from lakehouse.prune import prune
 from lakehouse.quarantine import discard, listed
-from lakehouse.store import Absent, LocalStore, MemoryStore, Store
+from lakehouse.store import Absent, Entry, LocalStore, MemoryStore, Store
 from lakehouse.verify import verify
 from sync import hints
 from sync import plan as plans
@@ -250,6 +253,29 @@ def test_an_empty_machine_pulls_everything(lake: Lake, make_store: MakeStore, tm
         copy(make_store(), here, sources=["shops"])
 
 
+def test_parts_too_large_for_memory_go_by_files(
+    lake: Lake, make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.transfer.WHOLE", 100)
+    monkeypatch.setattr("sync.transfer.IN_FLIGHT", 2000)
+    push(lake, make_store(), name="m", bandwidth=10_000_000)
+    left = tmp_path / "back" / "_derived" / "_sync" / ".tmp-left"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    copy(make_store(), LocalStore(tmp_path / "back"))
+    check_same(LocalStore(tmp_path / "back"), lake)
+    assert left.exists() == isinstance(make_store(), LocalStore)  # of a folder, files are copied as they are
+    for folder in ("back/shop/_log", "back/fires/_log"):
+        shutil.rmtree(tmp_path / folder)
+    store = make_store()
+    part = lake.log("fires").tables["areas"].files[0]
+    store.put(part.path, b"x" * part.size_bytes)
+    copy(make_store(), LocalStore(tmp_path / "back"))  # what is there already is not asked for again
+    check_same(LocalStore(tmp_path / "back"), lake)
+    with pytest.raises(DamagedPartError, match="was not copied"):
+        copy(make_store(), LocalStore(tmp_path / "more"))
+
+
 @IN_MEMORY
 def test_part_of_a_lake_is_a_lake(lake: Lake, make_store: MakeStore, tmp_path: Path) -> None:
     push(lake, make_store(), name="m")
@@ -380,10 +406,34 @@ def test_a_part_that_is_damaged_or_gone_here_is_not_pushed(lake: Lake, make_stor
     lake.store.delete(parts[1].path)
     with pytest.raises(MissingPartError, match="no pack stands for it"):
         push(lake, make_store(), name="m")
+    assert Lake.open(make_store()).log("shop").head == 1  # what comes before it is there
     assert parts[1].path not in [entry.key for entry in make_store().list("shop/")]
     lake.store.put(parts[1].path, content)
     push(lake, make_store(), name="m")
     check_same(make_store(), lake)
+
+
+@IN_MEMORY
+def test_a_log_that_cannot_be_read_keeps_no_other_source_from_being_synced(
+    lake: Lake, make_store: MakeStore, tmp_path: Path
+) -> None:
+    key = layout.log_key("fires", 1)
+    content = lake.store.get(key)
+    lake.store.put(key, content[:-9])
+    shutil.rmtree(tmp_path / "lake" / "_derived", ignore_errors=True)
+    with pytest.raises(TornCommitError):
+        push(Lake.open(lake.store), make_store(), name="m")
+    assert Lake.open(make_store()).sources() == ["shop"]
+    states = {each.source: each for each in status(Lake.open(lake.store), make_store(), "m")}
+    assert isinstance(states["fires"].error, TornCommitError)
+    assert states["shop"].relation == "equal"
+    lake.store.put(key, content)
+    push(lake, make_store(), name="m")
+    check_same(make_store(), lake)
+    make_store().put(key, content[:-9])
+    with pytest.raises(TornCommitError):
+        copy(make_store(), LocalStore(tmp_path / "back"))
+    assert Lake.open(tmp_path / "back").sources() == ["shop"]
 
 
 @IN_MEMORY
@@ -492,3 +542,62 @@ def test_tags_and_refused_loads_are_never_overwritten_and_not_brought_back(
     assert "first" not in tags.tags(lake)
     assert listed(lake) == []
     assert pulled.quarantined == ()
+
+
+class AskedLocal(LocalStore):
+    """A folder that notes how often it is asked, and how many bytes and names it says."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = self.said = 0
+
+    def get(self, key: str) -> bytes:
+        content = super().get(key)
+        self.asked, self.said = self.asked + 1, self.said + len(content)
+        return content
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        for entry in super().list(prefix):
+            self.said += 100
+            yield entry
+
+
+def written(root: Path, source: str, loads: int) -> None:
+    """A log of so many loads without data, each in a file of its own."""
+    (root / source / "_log").mkdir(parents=True)
+    prev = ""
+    for seq in range(1, loads + 1):
+        at = START + timedelta(minutes=seq)
+        commit = Commit(
+            source=source, seq=seq, load_id=f"n-{seq}", prev=prev, observed_at=at, effective_at=at,
+            committed_at=at, produced_by={"host": "x" * 200},
+        )  # fmt: skip
+        line = lines([commit], prev=prev)
+        prev = digest_of(line[:-1])
+        (root / layout.log_key(source, seq)).write_bytes(line)
+
+
+def test_what_a_push_of_nothing_or_of_one_load_costs_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    cost = {}
+    for loads in (600, 1800):
+        root = tmp_path / f"lake{loads}"
+        Lake.create(root)
+        mirror = LocalStore(tmp_path / f"mirror{loads}")
+        written(root, "s", loads)
+        push(Lake.open(root), mirror, name="m")
+        found = []
+        for more in (False, True):
+            if more:
+                with Lake.open(root).load("s", observed_at=START + timedelta(days=9)) as one:
+                    one.write("t", [{"n": 1}])
+            store = AskedLocal(root)
+            asked = Asked(mirror)
+            push(Lake.open(store), asked, name="m")  # type: ignore[arg-type]
+            assert asked.counts["list"] == (1 if more else 0)  # of log packs, when the log file was written
+            found.append((asked.counts.total(), store.asked, store.said))
+        assert found[0][0] == 2
+        cost[loads] = found
+    for few, many in zip(cost[600], cost[1800], strict=True):
+        assert many[0] == few[0]
+        assert many[1] <= few[1] + 20
+        assert many[2] <= 2 * few[2]
