@@ -73,7 +73,7 @@ def run(examples: int) -> None:
 
 def test_every_state_is_that_of_the_lake(postgres_url: str) -> None:
     Place.url = postgres_url
-    run(6)
+    run(4)
 
 
 @pytest.mark.soak
@@ -103,7 +103,7 @@ def upkept(steps: list[tuple[tuple[Any, ...], bool]]) -> None:
 def test_whatever_is_done_to_the_lake_is_done_to_the_mirror(postgres_url: str) -> None:
     Place.url = postgres_url
     given(SYNCS)(
-        settings(max_examples=5, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))(
+        settings(max_examples=4, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))(
             upkept
         )
     )()
