@@ -96,9 +96,11 @@ def _project_and_lake(place: str | None) -> Iterator[Finding]:
 
 
 def _lake(place: str) -> Iterator[Finding]:
+    from lakehouse.duck.cache import cache
     from lakehouse.duck.session import catalog_path, is_current
     from lakehouse.lake import Lake
     from lakehouse.quarantine import listed
+    from lakehouse.store import LocalStore
 
     try:
         lake = Lake.open(place)
@@ -136,7 +138,7 @@ def _lake(place: str) -> Iterator[Finding]:
             found=found,
             do="" if current else "Run: lakehouse refresh",
         )
-        yield _space(Path(lake.url))
+        yield _space(Path(lake.url) if isinstance(lake.store, LocalStore) else cache().folder)
     waiting = len(listed(lake))
     yield Finding(
         what="quarantine",

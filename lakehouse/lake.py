@@ -41,6 +41,7 @@ class Lake:
         self.id = lake_id
         self._logs: dict[str, Log] = {}
         self._lock = threading.RLock()
+        self._reading: dict[str, threading.RLock] = {}  # by source: logs that are far away are read at once
         self._duck: duckdb.DuckDBPyConnection | None = None
 
     @classmethod
@@ -114,6 +115,8 @@ class Lake:
         from lakehouse.replay import follow, replay
 
         with self._lock:
+            reading = self._reading.setdefault(source, threading.RLock())
+        with reading:
             known = self._logs.get(source)
             log = replay(self.store, source) if known is None else follow(self.store, known)
             self._logs[source] = log

@@ -5,7 +5,8 @@ derived and which `verify` does not use. What log packs stand for is read from t
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from lakehouse import logpack
@@ -16,7 +17,9 @@ from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityError
 from lakehouse.logpack import LogFile
 from lakehouse.store.base import Absent, Store
+from lakehouse.store.local import LocalStore
 
+_AT_ONCE = 32  # log files of a lake that is no folder
 _ATTEMPTS = 10  # files that were listed and then packed and pruned, this often in a row
 
 
@@ -88,17 +91,17 @@ def _read(store: Store, log: Log, files: Sequence[LogFile], *, packed: int) -> L
     """
     done = log.head
     numbered = False
+    files = [file for file in files if file.first > done]
+    contents = _contents(store, [file.key for file in files if not file.last])
     try:
         for file in files:
-            if file.first <= done:
-                continue
             if file.last:
                 found = logpack.read(store, log.source, file)
                 log = log.extended(found, key=file.key, size_bytes=file.size_bytes)
                 continue
             if file.first > log.head + 1:  # a listing made while others write may lack an earlier file
                 log = _numbered(store, log)
-            log = _extend(log, file.first, file.key, store.get(file.key))
+            log = _extend(log, file.first, file.key, next(contents))
             numbered = True
     except IntegrityError:
         _check_not_packed(store, log.source, packed)
@@ -106,6 +109,16 @@ def _read(store: Store, log: Log, files: Sequence[LogFile], *, packed: int) -> L
     if numbered:
         _check_not_packed(store, log.source, packed)
     return log
+
+
+def _contents(store: Store, keys: Sequence[str]) -> Iterator[bytes]:
+    """The content of objects, in order; several are asked for at once where each takes its time."""
+    if isinstance(store, LocalStore):
+        yield from map(store.get, keys)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for at in range(0, len(keys), _AT_ONCE):
+            yield from pool.map(store.get, keys[at : at + _AT_ONCE])
 
 
 def _numbered(store: Store, log: Log) -> Log:

@@ -4,84 +4,28 @@ Per source: see where both logs end, plan, copy parts, claim the next log file. 
 misses a part that was just pruned, looks again and plans anew; what was copied by then stays.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
-from lakehouse import Lake
-from lakehouse.core import layout
-from lakehouse.errors import ContentionError, ForkError, MissingPartError, NoLakeError, UserError
+from lakehouse.errors import (
+    ContentionError,
+    ForkError,
+    IntegrityError,
+    MissingPartError,
+)
 from lakehouse.logpack import claim, claim_pack
-from lakehouse.store import Absent, Entry, Exists, LocalStore, Store
+from lakehouse.store import Absent, Entry, LocalStore, Store
 from sync import plan as plans
 from sync import units, where
 from sync.fork import forked
 from sync.plan import Copy, Plan, Relation
+from sync.sides import LakeSide, Side
 from sync.transfer import LISTED, Transfer
 from sync.units import DivergedError, Need, Unit
 from sync.where import Where
 
-if TYPE_CHECKING:
-    from lakehouse.core.log import Log
-
 _RACES = 20  # lost in a row, without the log getting any longer
 _STATTED = 1000  # parts of a local lake up to which each is looked for
-
-
-class Side(Protocol):
-    """One of the two lakes."""
-
-    @property
-    def store(self) -> Store:
-        """Where it is."""
-
-    def find(self, source: str) -> Where:
-        """Where the log of a source ends now."""
-
-    def digest_at(self, source: str, seq: int) -> str:
-        """The digest of a commit before the newest; its first 16 hex digits at least."""
-
-
-@dataclass(slots=True)
-class StoreSide:
-    """A lake of which nothing is known but where it is, and perhaps where its logs ended.
-
-    Attributes:
-        known: Where they ended when somebody looked last.
-    """
-
-    store: Store
-    known: Mapping[str, Where] = field(default_factory=dict)
-
-    def find(self, source: str) -> Where:
-        """Where the log of a source ends now."""
-        return where.find(self.store, source, self.known.get(source))
-
-    def digest_at(self, source: str, seq: int) -> str:
-        """The digest of a commit before the newest."""
-        return units.digest_at(self.store, source, seq)
-
-
-@dataclass(slots=True)
-class LakeSide:
-    """An open lake, which knows its logs from summaries."""
-
-    lake: Lake
-
-    @property
-    def store(self) -> Store:
-        """Where it is."""
-        return self.lake.store
-
-    def find(self, source: str) -> Where:
-        """Where the log of a source ends now."""
-        log: Log = self.lake.log(source)
-        return Where(head=log.head, digest=log.digest)
-
-    def digest_at(self, source: str, seq: int) -> str:
-        """The digest of a commit; its first 16 hex digits at least."""
-        return self.lake.log(source).digest_at(seq)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +37,14 @@ class Seen:
         units: What the destination lacks.
         origin: Where the origin's log ends.
         dest: Where the destination's log ends.
+        error: Why nothing can be planned; None if it can.
     """
 
     plan: Plan
     units: Sequence[Unit] = ()
     origin: Where = field(default_factory=Where)
     dest: Where = field(default_factory=Where)
+    error: IntegrityError | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +80,28 @@ class Way:
         Raises:
             IntegrityError: A log cannot be read.
         """
+        try:
+            seen = self._looked(source, missing, max_bytes)
+        except IntegrityError:
+            if not self._doubted(source):
+                raise
+        else:
+            if seen.plan.relation in {"equal", self._moves} or not self._doubted(source):
+                return seen
+        return self._looked(source, missing, max_bytes)
+
+    def tried(self, source: str) -> Seen:
+        """The same; where a log cannot be read, the error is in what is returned."""
+        try:
+            return self.look(source)
+        except IntegrityError as error:
+            return Seen(plan=Plan(source=source, relation="diverged"), error=error)
+
+    def _doubted(self, source: str) -> bool:
+        """Whether a log was not read, but believed to end where it ended before; it is read the next time."""
+        return any([self.origin.doubt(source), self.dest.doubt(source)])
+
+    def _looked(self, source: str, missing: frozenset[str], max_bytes: int | None) -> Seen:
         origin, dest = self.origin.find(source), self.dest.find(source)
         more: list[Unit] = []
         relation = self._relation(source, origin, dest)
@@ -183,6 +151,7 @@ class Way:
             Where the destination's log ends then.
 
         Raises:
+            IntegrityError: A log could not be read.
             ForkError: Both sides have commits that the other lacks.
             MissingPartError: A part is gone that no pack stands for; what comes before it is there.
             DamagedPartError: A part has other bytes than were committed, here or there.
@@ -209,7 +178,7 @@ class Way:
             seen = self.look(source, missing=missing, max_bytes=max_bytes)
             transfer.expect(seen.plan.files - left, seen.plan.size_bytes - left_bytes)
         if seen.plan.relation == "diverged":
-            raise self.forked(source)
+            raise seen.error or self.forked(source)
         return seen.dest
 
     def forked(self, source: str) -> ForkError:
@@ -279,37 +248,6 @@ class _Done:
     gone: frozenset[str] = frozenset()
     size_bytes: int = 0
     whole: bool = False
-
-
-def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:
-    """See that both are the same lake.
-
-    Args:
-        origin: The lake that is copied from.
-        dest: The place that it is copied to.
-        make: Make it a lake, with the same id, if there is none.
-
-    Returns:
-        Whether it was a lake before.
-
-    Raises:
-        NoLakeError, FormatError: The origin is no lake, or one of them is of a newer format.
-        UserError: They are two lakes.
-    """
-    mine = Lake.open(origin)
-    try:
-        theirs = Lake.open(dest)
-    except NoLakeError:
-        if not make:
-            return False
-        with contextlib.suppress(Exists):  # another makes it right now
-            dest.create(layout.LAKE_FILE, origin.get(layout.LAKE_FILE))
-            return False
-        theirs = Lake.open(dest)
-    if theirs.id != mine.id:
-        msg = f"{dest.url}: is another lake (id {theirs.id}) than {origin.url} (id {mine.id})"
-        raise UserError(msg, hint="Nothing was written. Choose an empty folder or prefix, or the right lake.")
-    return True
 
 
 def _gone(store: Store, source: str, found: Sequence[Unit]) -> frozenset[str]:

@@ -4,6 +4,7 @@ They lie in the lake under `_derived/_sync/<mirror>.json`, may be deleted at any
 believed without a look (`sync.where.find`).
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse.core import layout, moments
+from lakehouse.errors import LakehouseError
 from lakehouse.store import Absent, Store
 from lakehouse.store.base import Entry
 from sync.where import Where
@@ -97,7 +99,7 @@ def load(store: Store, name: str, *, lake_id: str, url: str) -> Hints:
 
 
 def save(store: Store, name: str, hints: Hints) -> None:
-    """Keep what is known of a mirror."""
+    """Keep what is known of a mirror; where that fails, the next sync looks for itself."""
     record = {
         "format": _FORMAT,
         "lake_id": hints.lake_id,
@@ -107,7 +109,8 @@ def save(store: Store, name: str, hints: Hints) -> None:
         "tags": hints.tags,
         "quarantine": hints.quarantine,
     }
-    store.put(key_of(name), json.dumps(record, indent=1).encode() + b"\n")
+    with contextlib.suppress(LakehouseError):
+        store.put(key_of(name), json.dumps(record, indent=1).encode() + b"\n")
 
 
 def verified(store: Store, name: str, hints: Hints, wheres: Mapping[str, Where]) -> None:

@@ -12,12 +12,13 @@ from lakehouse.core import layout
 from lakehouse.core.commit import dump
 from lakehouse.errors import LakehouseError, NotFoundError, SetupError, UserError
 from lakehouse.store import LocalStore, Store
-from sync import beside, engine
+from sync import beside
 from sync import hints as hinted
-from sync.engine import LakeSide, Seen, StoreSide, Way
+from sync.engine import Seen, Way
 from sync.fork import parting
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
+from sync.sides import LakeSide, StoreSide, meet, ordered
 from sync.transfer import Progress, Report, Transfer
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def copy(
         ForkError: A log at the place is not the beginning of the one to copy.
         IntegrityError: A log or a part is not what was committed.
     """
-    engine.meet(there, here)
+    meet(there, here)
     names = _chosen(there, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         way = Way(
@@ -160,7 +161,7 @@ def pull(
     from lakehouse.duck.session import refresh
 
     hints = hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url)
-    engine.meet(mirror, lake.store)
+    meet(mirror, lake.store)
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
         known = {source: about.where for source, about in hints.sources.items()}
@@ -169,7 +170,7 @@ def pull(
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:
             hinted.save(lake.store, name, hints)
-            refresh(lake)
+    refresh(lake)
     return report
 
 
@@ -179,7 +180,8 @@ def _chosen(there: Store, sources: Sequence[str] | None) -> list[str]:
         if source not in found:
             msg = f"{there.url}: has no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(found) or 'none yet'}.")
-    return [layout.check_source_name(name) for name in (found if sources is None else dict.fromkeys(sources))]
+    chosen = found if sources is None else list(dict.fromkeys(sources))
+    return [layout.check_source_name(name) for name in ordered(chosen)]
 
 
 class _Pull:
@@ -194,7 +196,7 @@ class _Pull:
 
     def run(self, names: Sequence[str]) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
-        seen = list(self._transfer.pool.map(self._way.look, names))
+        seen = list(self._transfer.pool.map(self._way.tried, names))
         if self._set_aside is not None:
             seen = self._without_forks(seen, self._set_aside)
         for each in seen:
@@ -210,13 +212,13 @@ class _Pull:
         forks = {
             each.plan.source: parting(lake.store, there, each.plan.source)
             for each in seen
-            if each.plan.relation == "diverged"
+            if each.plan.relation == "diverged" and each.error is None
         }
         if not forks:
             return list(seen)
         where = put_aside(lake, forks)
         self._aside = dict.fromkeys(forks, where)
-        return [self._way.look(e.plan.source) if e.plan.source in self._aside else e for e in seen]
+        return [self._way.tried(e.plan.source) if e.plan.source in self._aside else e for e in seen]
 
     def _source(self, seen: Seen) -> SourcePull:
         aside = self._aside.get(seen.plan.source)

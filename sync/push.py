@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from lakehouse import Lake
 from lakehouse.errors import LakehouseError, NotFoundError
 from lakehouse.store import Store
-from sync import beside, engine
+from sync import beside
 from sync import hints as hinted
-from sync.engine import LakeSide, Seen, StoreSide, Way
+from sync.engine import Seen, Way
 from sync.hints import Hints, Known
 from sync.plan import End, Plan, Relation
+from sync.sides import LakeSide, StoreSide, meet, ordered
 from sync.transfer import LISTED, Progress, Report, Transfer
 from sync.where import Where
 
@@ -165,11 +166,8 @@ def plans(lake: Lake, mirror: Store, *, name: str, sources: Sequence[str] | None
 def status(lake: Lake, mirror: Store, name: str) -> list[SourceStatus]:
     """How a mirror stands to the lake, by source; sources that only the mirror has among them."""
     hints = hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url)
-    there = [source for source in mirror.folders(holding="_log") if not source.startswith(("_", "."))]
-    if engine.meet(lake.store, mirror, make=False):
-        names = sorted({*lake.sources(), *there})
-    else:
-        names = lake.sources()
+    there = mirror.folders(holding="_log") if meet(lake.store, mirror, make=False) else ()
+    names = sorted({*lake.sources(), *(source for source in there if not source.startswith(("_", ".")))})
     known = {source: about.where for source, about in hints.sources.items()}
     with Transfer() as transfer:
         up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known))
@@ -178,13 +176,12 @@ def status(lake: Lake, mirror: Store, name: str) -> list[SourceStatus]:
 
 def _status(up: Way, source: str, hints: Hints) -> SourceStatus:
     known = hints.sources.get(source)
-    try:
-        plan = up.look(source).plan
-        if plan.relation == "behind":
-            plan = Way(origin=up.dest, dest=up.origin, pulls=True).look(source).plan
-        error: LakehouseError | None = up.forked(source) if plan.relation == "diverged" else None
-    except LakehouseError as found:
-        plan, error = Plan(source=source, relation="diverged"), found
+    seen = up.tried(source)
+    if seen.plan.relation == "behind":
+        seen = Way(origin=up.dest, dest=up.origin, pulls=True).tried(source)
+    plan, error = seen.plan, seen.error
+    if error is None and plan.relation == "diverged":
+        error = up.forked(source)
     return SourceStatus(
         source=source, relation=plan.relation, here=plan.here, there=plan.there,
         loads=plan.loads, files=plan.files, size_bytes=plan.size_bytes,
@@ -199,7 +196,7 @@ def _chosen(lake: Lake, sources: Sequence[str] | None) -> list[str]:
         if source not in there:
             msg = f"there is no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(there) or 'none yet'}.")
-    return there if sources is None else list(dict.fromkeys(sources))
+    return ordered(there if sources is None else list(dict.fromkeys(sources)))
 
 
 class _Push:
@@ -227,7 +224,7 @@ class _Push:
         """See how all sources stand, several at once; a limit is for all together."""
         if self._hints.fresh:
             self._meet()
-        seen = list(self._transfer.pool.map(self._way.look, names))
+        seen = list(self._transfer.pool.map(self._way.tried, names))
         if not self._hints.fresh and not all(self._is_as_known(each) for each in seen):
             self._meet()
         left = most
@@ -246,7 +243,7 @@ class _Push:
 
     def _meet(self) -> None:
         """See that the mirror is this lake; if it is none (any more), nothing is known to be there."""
-        self._was_lake = engine.meet(self._lake.store, self._mirror, make=self._make)
+        self._was_lake = meet(self._lake.store, self._mirror, make=self._make)
         if not self._was_lake:
             self._hints.tags.clear()
             self._hints.quarantine.clear()
@@ -254,7 +251,9 @@ class _Push:
 
     def planned(self, seen: Seen) -> SourcePush:
         """What is to be done for a source, and why it cannot be."""
-        error = self._way.forked(seen.plan.source) if seen.plan.relation == "diverged" else None
+        error: LakehouseError | None = seen.error
+        if error is None and seen.plan.relation == "diverged":
+            error = self._way.forked(seen.plan.source)
         return SourcePush(plan=seen.plan, after=seen.plan.there, error=error)
 
     def run(self, seen: Sequence[Seen], most: int | None) -> PushReport:

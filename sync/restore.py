@@ -289,6 +289,8 @@ def _left(error: IntegrityError, there: Store, here: LocalStore, names: Sequence
     said = [
         "What is damaged, in all: `lakehouse verify` of the mirror. From a lake that is whole, `lakehouse sync --repair` mends it."
     ]
+    if error.path not in error.message:
+        said.insert(0, f"{error.path} is missing or damaged.")
     with contextlib.suppress(LakehouseError):
         lake = Lake.open(here)
         heads = {name: lake.log(name).head for name in names}

@@ -7,11 +7,11 @@ there already is compared with it too, and never overwritten.
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +20,15 @@ from typing import Self
 from lakehouse.core import layout
 from lakehouse.errors import DamagedPartError
 from lakehouse.store import Absent, Entry, Exists, LocalStore, Store, checksums
+from sync.bandwidth import Bandwidth
 from sync.plan import Copy
 
 IN_FLIGHT = 256 << 20  # bytes that are on their way at once; a larger part goes alone
 WHOLE = 32 << 20  # bytes of a part up to which it is held in memory
 LISTED = 32  # parts from which on one listing costs less than asking for each
 _BLOCK = 1 << 20
+_TEMPORARY = ".tmp-"
+_STALE_S = 24 * 3600  # whoever made a folder of this age is dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,54 +49,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-
-
-class Bandwidth:
-    """A token bucket: bytes a second, on average.
-
-    Args:
-        rate: Bytes a second; None for no limit.
-        clock: Seconds, as `time.monotonic`.
-        sleep: Waits so many seconds, or less if it was interrupted, and says then that it was.
-    """
-
-    def __init__(
-        self,
-        rate: int | None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], bool] | None = None,
-    ) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._over = threading.Event()
-        self._sleep = sleep or self._over.wait
-        self._lock = threading.Lock()
-        self._free_at = clock()
-
-    def take(self, size_bytes: int) -> None:
-        """Wait until so many bytes may go.
-
-        Raises:
-            CancelledError: There is nothing to wait for any more.
-        """
-        if not self._rate:
-            return
-        with self._lock:
-            now = self._clock()
-            begin = max(self._free_at, now)
-            self._free_at = begin + size_bytes / self._rate
-        if begin > now and self._sleep(begin - now):
-            raise CancelledError
-
-    @contextlib.contextmanager
-    def interrupted(self) -> Iterator[None]:
-        """Inside the block nobody waits: those who do are told that it is over."""
-        self._over.set()
-        try:
-            yield
-        finally:
-            self._over.clear()
 
 
 class Transfer:
@@ -257,10 +212,20 @@ class _Copying:
         if copy.size_bytes <= WHOLE or isinstance(self._origin, LocalStore):
             return contextlib.nullcontext()
         parent = None
-        if isinstance(self._dest, LocalStore):
+        if isinstance(self._dest, LocalStore):  # on the same disk, where the next one finds what a kill left
             parent = self._dest.root / layout.DERIVED / "_sync"
             parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".tmp-", dir=parent)
+            _forget_stale(parent)
+        return tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=parent)
+
+
+def _forget_stale(parent: Path) -> None:
+    """Remove what those left who were killed long ago."""
+    oldest = time.time() - _STALE_S
+    for folder in parent.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder)
 
 
 def fetch(store: Store, copy: Copy, *, folder: str | None = None) -> bytes | Path:

@@ -16,9 +16,11 @@ def open_lake(ctx: click.Context, *, create: bool = False) -> "Lake":
     """The lake that the command line names, or the project's."""
     from lakehouse.lake import Lake
 
+    place = ctx.obj or project().place
+    if "://" in place:
+        quiet_retries()
     if ctx.obj:
-        return Lake.create(ctx.obj) if create else Lake.open(ctx.obj)
-    place = project().place
+        return Lake.create(place) if create else Lake.open(place)
     if create:
         return _open_or_make(place)
     try:
@@ -46,6 +48,14 @@ def _open_or_make(place: str) -> "Lake":
     lake = Lake.create(place)
     click.echo(f"{lake.url}: made a new lake", err=True)
     return lake
+
+
+def quiet_retries() -> None:
+    """Keep off the terminal what is logged of single attempts: one that helps is no news, and the last one is told."""
+    import logging
+
+    if logging.getLogger().level > logging.INFO:  # else somebody asked for more
+        logging.getLogger("stamina").setLevel(logging.ERROR)
 
 
 def project() -> "Project":

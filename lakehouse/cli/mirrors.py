@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakehouse.cli.context import many, print_json, print_table, project, size
-from lakehouse.core.moments import render
+from lakehouse.cli.context import print_json, project, quiet_retries
 from lakehouse.errors import LakehouseError, UserError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from lakehouse.lake import Lake
     from lakehouse.project import Project
-    from sync.plan import Plan
-    from sync.postgres.push import PgReport
-    from sync.postgres.push import SourcePush as PgSourcePush
-    from sync.postgres.push import SourceStatus as PgSourceStatus
-    from sync.pull import PullReport
-    from sync.push import PushReport, SourcePush, SourceStatus
+    from lakehouse.store import Store
     from sync.settings import Mirror
 
 _WORST = (4, 1, 2, 6, 5)  # exit codes: damage needs somebody first; who only lost a race may try again
@@ -38,6 +31,13 @@ class Told:
     records: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     errors: list[LakehouseError] = field(default_factory=list)
+
+    def __add__(self, more: "Told") -> "Told":
+        return Told(
+            records=self.records + more.records,
+            lines=self.lines + more.lines,
+            errors=self.errors + more.errors,
+        )
 
 
 def chosen(
@@ -106,6 +106,7 @@ def each(
     """
     from sync.settings import named
 
+    quiet_retries()
     records, codes = list[dict[str, Any]](), set[int]()
     for name in names:
         try:
@@ -128,6 +129,24 @@ def each(
         ctx.exit(next((code for code in _WORST if code in codes), max(codes)))
 
 
+def opened(lake: "Lake", mirror: "Mirror") -> "Store":
+    """The store of a mirror that is a lake of its own.
+
+    Raises:
+        UserError: It is the lake itself, or one lies in the other; or it is a database.
+    """
+    from pathlib import PurePath
+
+    store = mirror.open()
+    one, two = PurePath(lake.url), PurePath(store.url)
+    if one.is_relative_to(two) or two.is_relative_to(one):
+        raise UserError(
+            f"{mirror.name}: is at {store.url}, and the lake at {lake.url}: they have to be apart",
+            hint="Change the url of the mirror: another disk, another bucket.",
+        )
+    return store
+
+
 def error_record(error: LakehouseError) -> dict[str, str]:
     """An error for programs."""
     return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -137,205 +156,3 @@ def warn(mirror: "Mirror", texts: Iterable[str]) -> None:
     """Tell what was left alone, for people to decide."""
     for text in texts:
         click.echo(f"warning: {mirror.name}: {mirror.scrubbed(text)}", err=True)
-
-
-def _instant(moment: "datetime | None") -> str | None:
-    return render(moment) if moment else None
-
-
-# What was done, or would be.
-
-
-def pushed(mirror: "Mirror", report: "PushReport", *, dry_run: bool) -> Told:
-    """What a push did, or would do."""
-    told = Told()
-    for push in report.sources:
-        told.errors += [push.error] if push.error is not None else []
-        told.records.append(_pushed_record(mirror, push, dry_run=dry_run))
-        lines = _pushed_lines(push, dry_run=dry_run)
-        told.lines += [f"{mirror.name}: {push.source}: {line}" for line in lines[:1]] + lines[1:]
-    if report.tags or report.quarantined:
-        told.records.append({"mirror": mirror.name, "tags": report.tags, "quarantined": report.quarantined})
-        told.lines.append(f"{mirror.name}: {_beside(report)} sent")
-    return told
-
-
-def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> dict[str, Any]:
-    plan = push.plan
-    record = {
-        "mirror": mirror.name,
-        "url": mirror.shown,
-        "source": push.source,
-        "relation": push.relation,
-        "here": plan.here.seq,
-        "before": plan.there.seq,
-        "after": push.after.seq,
-        "loads": plan.loads if dry_run else push.loads,
-        "files": plan.files,
-        "size_bytes": plan.size_bytes,
-        "stopped": plan.stopped,
-        "error": error_record(push.error) if push.error else None,
-    }
-    return record | ({"dry_run": True, "actions": _actions(plan)} if dry_run else {})
-
-
-def _actions(plan: "Plan") -> list[dict[str, Any]]:
-    from sync.plan import Copy
-
-    return [
-        {"copy": action.path, "size_bytes": action.size_bytes, "sha256": action.sha256}
-        if isinstance(action, Copy)
-        else {"publish": [action.first, action.last], "size_bytes": action.size_bytes}
-        for action in plan.actions
-    ]
-
-
-def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
-    plan = push.plan
-    if push.error is not None or push.relation == "diverged":
-        return []
-    if push.relation == "behind":
-        more = plan.there.seq - plan.here.seq
-        return [
-            f"behind: {many(more, 'load')} there {'is' if more == 1 else 'are'} not here: lakehouse sync pull"
-        ]
-    if not plan.actions:
-        return [
-            "nothing sent: --max-transfer is less than the next load"
-            if plan.stopped
-            else f"nothing to do (load {plan.there.seq})"
-        ]
-    amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
-    end = f" of {plan.here.seq:,}: --max-transfer was reached" if plan.stopped else ""
-    if not dry_run:
-        return [f"{many(push.loads, 'load')}, {amount} sent; now at load {push.after.seq:,}{end}"]
-    lines = [f"would send {many(plan.loads, 'load')}, {amount}; to load {plan.publishes[-1].last:,}{end}"]
-    for action in _actions(plan):
-        first, last = action.get("publish", (0, 0))
-        what = action.get("copy") or (f"commit {first}" if first == last else f"commits {first} to {last}")
-        lines.append(f"  {what}, {size(action['size_bytes'])}")
-    return lines
-
-
-def pulled(mirror: "Mirror", report: "PullReport") -> Told:
-    """What a pull did."""
-    told = Told()
-    for pull in report.sources:
-        plan = pull.plan
-        told.records.append(
-            {
-                "mirror": mirror.name, "url": mirror.shown, "source": pull.source, "relation": pull.relation,
-                "before": plan.here.seq, "after": pull.after.seq, "there": plan.there.seq, "loads": pull.loads,
-                "files": plan.files, "size_bytes": plan.size_bytes, "set_aside": pull.set_aside,
-            }
-        )  # fmt: skip
-        start = f"{mirror.name}: {pull.source}: "
-        if pull.set_aside:
-            told.lines.append(f"{start}what was here is now in {pull.set_aside}")
-        if plan.actions:
-            amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
-            told.lines.append(
-                f"{start}{many(pull.loads, 'load')}, {amount} received; now at load {pull.after.seq:,}"
-            )
-        elif pull.relation == "ahead":
-            more = plan.here.seq - plan.there.seq
-            told.lines.append(
-                f"{start}ahead: {many(more, 'load')} here {'is' if more == 1 else 'are'} not there: lakehouse sync"
-            )
-        else:
-            told.lines.append(f"{start}nothing to get (load {pull.after.seq:,})")
-    if report.tags or report.quarantined:
-        told.records.append({"mirror": mirror.name, "tags": report.tags, "quarantined": report.quarantined})
-        told.lines.append(f"{mirror.name}: {_beside(report)} received")
-    return told
-
-
-def _beside(report: "PushReport | PullReport") -> str:
-    files = many(len(report.quarantined), "file") + " of refused loads" if report.quarantined else ""
-    return ", ".join(filter(None, (many(len(report.tags), "tag") if report.tags else "", files)))
-
-
-def loaded(mirror: "Mirror", report: "PgReport", *, dry_run: bool) -> Told:
-    """What a push into a database did, or would do."""
-    told = Told(errors=[s.error for s in report.sources if s.error is not None])
-    for push in report.sources:
-        told.errors += [table.error for table in push.tables if table.error is not None]
-        told.records.append(_loaded_record(mirror, push) | ({"dry_run": True} if dry_run else {}))
-        if push.error is None:
-            told.lines.append(f"{mirror.name}: {push.source}: {_loaded_line(push, dry_run=dry_run)}")
-    return told
-
-
-def _loaded_record(mirror: "Mirror", push: "PgSourcePush") -> dict[str, Any]:
-    return {
-        "mirror": mirror.name,
-        "url": mirror.shown,
-        "source": push.source,
-        "schema": push.schema,
-        "relation": push.relation,
-        "before": push.there.seq,
-        "after": push.after.seq,
-        "loads": push.loads,
-        "tables": [
-            {
-                "table": t.table, "action": t.action, "inserted": t.inserted, "closed": t.closed,
-                "error": error_record(t.error) if t.error else None,
-            }
-            for t in push.tables
-        ],
-        "error": error_record(push.error) if push.error else None,
-    }  # fmt: skip
-
-
-def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
-    if push.relation == "behind":
-        return "behind: the database has loads that are not here"
-    if not push.tables and not push.loads:
-        return f"nothing to do (load {push.there.seq:,})"
-    amount = f"{many(push.loads, 'load')}, {many(len(push.tables), 'table')}"
-    if dry_run:
-        done = ", ".join(f"{t.table} {t.action}" for t in push.tables)
-        return f"would bring {amount}; to load {push.after.seq:,}" + (f": {done}" if done else "")
-    rows = sum(t.inserted for t in push.tables)
-    return f"{amount}, {many(rows, 'row version')} written; now at load {push.after.seq:,}"
-
-
-def status_records(
-    mirror: "Mirror", found: "Iterable[SourceStatus | PgSourceStatus]"
-) -> list[dict[str, Any]]:
-    """How a mirror stands, for programs."""
-    return [
-        {
-            "mirror": mirror.name, "url": mirror.shown, "kind": mirror.kind, "source": s.source,
-            "relation": s.relation, "here": s.here.seq, "there": s.there.seq, "loads": s.loads,
-            "files": getattr(s, "files", None), "size_bytes": getattr(s, "size_bytes", None),
-            "synced_at": _instant(s.synced_at), "verified_at": _instant(getattr(s, "verified_at", None)),
-            "error": error_record(s.error) if s.error else None,
-        }
-        for s in found
-    ]  # fmt: skip
-
-
-def status_table(records: list[dict[str, Any]]) -> None:
-    """The same for people."""
-    columns = ["mirror", "source", "here", "there", "missing", "synced", "verified"]
-    print_table(columns, [_status_row(record) for record in records], right=("here", "there"))
-
-
-def _status_row(record: dict[str, Any]) -> tuple[Any, ...]:
-    lacks = many(record["loads"], "load")
-    if record["files"]:
-        lacks += f", {many(record['files'], 'file')}, {size(record['size_bytes'])}"
-    missing = {"ahead": f"{lacks} to send", "behind": f"{lacks} to pull", "diverged": "two histories"}
-    return (
-        record["mirror"],
-        record["source"],
-        f"{record['here']:,}",
-        f"{record['there']:,}",
-        missing.get(record["relation"], "nothing"),
-        *(_minute(record[name]) for name in ("synced_at", "verified_at")),
-    )
-
-
-def _minute(instant: str | None) -> str:
-    return instant[:16].replace("T", " ") + "Z" if instant else "never"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lakehouse.cli.context import many, print_json, project_or_none, size
+from lakehouse.cli.context import many, print_json, project_or_none, quiet_retries, size
 from lakehouse.core.moments import render
 from lakehouse.errors import UserError
 
@@ -35,6 +35,7 @@ def restore_command(
     from lakehouse.cli.progress import transfer
     from sync import restore, settings
 
+    quiet_retries()
     mirror = settings.at(place, project_or_none())
     if mirror.kind == "postgres":
         raise UserError(

@@ -6,13 +6,14 @@ import click
 
 from lakehouse.cli import lake_option
 from lakehouse.cli.context import open_lake
-from lakehouse.errors import UserError
+from lakehouse.errors import NoLakeError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakehouse.cli.mirrors import Told
     from lakehouse.lake import Lake
+    from lakehouse.store import Store
     from sync.postgres.push import SourceStatus as PgSourceStatus
     from sync.push import SourceStatus
     from sync.settings import Mirror
@@ -95,7 +96,7 @@ def sync_command(
         target = mirror.beside(as_) if as_ else mirror
         with target.guarded():
             if target.kind == "postgres":
-                return _to_postgres(lake, target, repair=repair, **options)
+                return _to_postgres(lake, target, repair=repair, bandwidth=rate, **options)
             return _to_bucket(lake, target, repair=repair, bandwidth=rate or target.bandwidth, **options)
 
     each(ctx, here, names, work, as_json=as_json)
@@ -104,19 +105,53 @@ def sync_command(
         click.echo(f'to stay there, write in [tool.lakehouse.mirrors.{names[0]}]: url = "{url}"', err=True)
 
 
-def _to_bucket(lake: "Lake", mirror: "Mirror", *, repair: bool, dry_run: bool, **options: Any) -> "Told":
-    from lakehouse.cli.mirrors import pushed, warn
-    from lakehouse.cli.progress import transfer
+def _to_bucket(
+    lake: "Lake", mirror: "Mirror", *, repair: bool, prune: bool, dry_run: bool, **options: Any
+) -> "Told":
+    from lakehouse.cli.mirror_reports import pushed, swept
+    from lakehouse.cli.mirrors import Told, opened, warn
+    from lakehouse.cli.progress import bar, transfer
     from sync import push
 
-    store = mirror.open()
+    store = opened(lake, mirror)
+    told = _mended(lake, mirror, store, options["sources"]) if repair else Told()
     with transfer(mirror.name) as progress:
         report = push.push(
             lake, store, name=mirror.name, connections=mirror.connections, dry_run=dry_run, progress=progress,
             raising=False, **options,
         )  # fmt: skip
     warn(mirror, report.conflicts)
-    return pushed(mirror, report, dry_run=dry_run)
+    told += pushed(mirror, report, dry_run=dry_run)
+    if prune and not told.errors:
+        from sync.sweep import sweep
+
+        with bar(mirror.name, "files") as count:
+            gone = sweep(
+                lake, store, name=mirror.name, sources=options["sources"], dry_run=dry_run, progress=count
+            )
+        told += swept(mirror, gone, dry_run=dry_run)
+    return told
+
+
+def _mended(lake: "Lake", mirror: "Mirror", store: "Store", sources: list[str] | None) -> "Told":
+    """Write anew what is wrong in a mirror; where the store reports no checksums, every byte is read to find it."""
+    from lakehouse.cli.mirror_reports import mended
+    from lakehouse.cli.mirrors import Told
+    from lakehouse.cli.progress import bar
+    from sync.check import verify_mirror
+    from sync.repair import repair
+
+    try:
+        with bar(f"{mirror.name}: verifying", "files") as count:
+            found = verify_mirror(lake, store, name=mirror.name, sources=sources, progress=count)
+            if found.by_size:
+                found = verify_mirror(
+                    lake, store, name=mirror.name, sources=sources, deep=True, progress=count
+                )
+    except NoLakeError:
+        return Told()
+    with bar(f"{mirror.name}: mending", "files") as count:
+        return mended(mirror, repair(lake, store, found, progress=count))
 
 
 def _to_postgres(
@@ -127,15 +162,16 @@ def _to_postgres(
     dry_run: bool,
     sources: list[str] | None,
     max_transfer: int | None,
+    bandwidth: int | None,
     prune: bool,
 ) -> "Told":
-    from lakehouse.cli.mirrors import loaded
+    from lakehouse.cli.mirror_reports import loaded
     from lakehouse.cli.progress import transfer
     from sync.postgres import push as warehouse
 
-    if max_transfer is not None:
+    if max_transfer is not None or bandwidth is not None:
         raise UserError(
-            f"{mirror.name}: --max-transfer is for buckets; a database gets each source in one transaction",
+            f"{mirror.name}: --max-transfer and --bandwidth are for buckets; a database gets a source in one transaction",
             hint="Name the bucket, or leave the option out.",
         )
     del prune  # it has no files
@@ -155,7 +191,8 @@ def _to_postgres(
 @click.pass_context
 def status_command(ctx: click.Context, mirrors: tuple[str, ...], as_json: bool) -> None:
     """Say of each MIRROR and source how far it is, what is missing, and when it was last verified."""
-    from lakehouse.cli.mirrors import Told, chosen, each, status_records, status_table
+    from lakehouse.cli.mirror_reports import status_records, status_table
+    from lakehouse.cli.mirrors import Told, chosen, each
 
     here, names = chosen(mirrors)
     lake = open_lake(ctx)
@@ -173,9 +210,10 @@ def _status(lake: "Lake", mirror: "Mirror") -> "Sequence[SourceStatus | PgSource
         from sync.postgres import push as warehouse
 
         return warehouse.status(lake, mirror.url, name=mirror.name, schema_prefix=mirror.schema_prefix)
+    from lakehouse.cli.mirrors import opened
     from sync import push
 
-    return push.status(lake, mirror.open(), mirror.name)
+    return push.status(lake, opened(lake, mirror), mirror.name)
 
 
 @sync_command.command("pull")
@@ -191,17 +229,22 @@ def pull_command(
     ctx: click.Context, mirror: str | None, sources: tuple[str, ...], set_aside: bool, as_json: bool
 ) -> None:
     """Get what a mirror has more than this lake, every byte verified; nothing here is overwritten."""
-    from lakehouse.cli.mirrors import chosen, each, pulled, warn
+    from lakehouse.cli.mirror_reports import pulled
+    from lakehouse.cli.mirrors import chosen, each, opened, warn
     from lakehouse.cli.progress import transfer
     from sync import pull
 
     here, names = chosen([mirror] if mirror else [], kind="bucket", one=True)
-    lake = open_lake(ctx)
+    try:
+        lake = open_lake(ctx)
+    except NoLakeError as error:
+        error.hint = f"Get it back first: lakehouse restore {names[0]} {here.lake}"
+        raise
 
     def work(chosen: "Mirror") -> "Told":
         with transfer(chosen.name) as progress:
             report = pull.pull(
-                lake, chosen.open(), name=chosen.name, sources=list(sources) or None, set_aside=set_aside,
+                lake, opened(lake, chosen), name=chosen.name, sources=list(sources) or None, set_aside=set_aside,
                 connections=chosen.connections, bandwidth=chosen.bandwidth, progress=progress,
             )  # fmt: skip
         warn(chosen, report.conflicts)

@@ -6,6 +6,7 @@ how large it may become.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -48,20 +49,30 @@ class Cache:
 
         It stays readable when the file goes.
         """
+        path = self._path(name, size_bytes)
         try:
-            found = os.open(self._path(name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            found = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
             return None
         if os.fstat(found).st_size != size_bytes:  # cut off by a crash of the machine
             os.close(found)
             return None
         with contextlib.suppress(OSError):
-            os.utime(self._path(name))
+            os.utime(path)
         return found
+
+    def size_of(self, name: str) -> int | None:
+        """How many bytes were kept under a name; None if there is nothing."""
+        sizes = (
+            e.name.removeprefix(f"{name}-")
+            for e in _entries(f"{self._parts}/{name[:2]}")
+            if e.name.startswith(f"{name}-")
+        )
+        return next((int(size) for size in sizes if size.isdecimal()), None)
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep bytes under a name. Raises OSError where the disk is full or may not be written."""
-        path = self._path(name)
+        path = self._path(name, len(data))
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         temporary = f"{path}.{secrets.token_hex(6)}.tmp"
         try:
@@ -80,8 +91,13 @@ class Cache:
         if look:
             self._shrink()
 
-    def _path(self, name: str) -> str:
-        return f"{self._parts}/{name[:2]}/{name}"
+    def catalog(self, lake_id: str, url: str) -> Path:
+        """Where the catalog of a lake is kept."""
+        named = hashlib.sha256(f"{lake_id} {url}".encode()).hexdigest()[:24]
+        return self.folder / "lakes" / named / "lakehouse.duckdb"
+
+    def _path(self, name: str, size_bytes: int) -> str:
+        return f"{self._parts}/{name[:2]}/{name}-{size_bytes}"
 
     def _shrink(self) -> None:
         """Delete the files that were not used for longest, until the others are few enough."""

@@ -23,11 +23,24 @@ from lakehouse.core.log import Log, TableLog
 from lakehouse.core.tag import Tag
 from lakehouse.duck.about import TABLES, describe, insert_tags
 from lakehouse.duck.asof import read_tags
-from lakehouse.duck.compacted import Compacted
-from lakehouse.duck.current import COMPACTED, LOG, TAGGED, VIEW, End, ends_of, read_about, read_ends, said_by
+from lakehouse.duck.compacted import Compacted, Compactions
+from lakehouse.duck.current import (
+    COMPACTED,
+    LOG,
+    TAGGED,
+    VIEW,
+    End,
+    each,
+    ends_of,
+    read_about,
+    read_ends,
+    said_by,
+)
+from lakehouse.duck.files import connect
 from lakehouse.duck.modelled import definitions_of, describe_models
 from lakehouse.duck.models import Unmade, Views, forget, make
 from lakehouse.duck.names import literal, quote
+from lakehouse.duck.standins import StandIns
 from lakehouse.duck.trouble import unreadable
 from lakehouse.duck.views import has_free_history, statements, with_compaction
 from lakehouse.errors import IntegrityError, SetupError
@@ -43,13 +56,16 @@ _DEFINITIONS = "*"  # stands for the definitions of models, where a table's name
 
 def read_logs(lake: "Lake") -> tuple[dict[str, Log], dict[str, IntegrityError]]:
     """The logs of all sources that can be read, and what is wrong with the others."""
-    logs, broken = {}, {}
-    for source in lake.sources():
+
+    def read(source: str) -> Log | IntegrityError:
         try:
-            logs[source] = lake.log(source)
+            return lake.log(source)
         except IntegrityError as error:
-            broken[source] = error
-    return logs, broken
+            return error
+
+    found = each(lake, lake.sources(), read)
+    logs = {source: log for source, log in found.items() if isinstance(log, Log)}
+    return logs, {source: error for source, error in found.items() if isinstance(error, IntegrityError)}
 
 
 def build(
@@ -58,6 +74,7 @@ def build(
     logs: Mapping[str, Log],
     said: Mapping[str, str],
     unread: Collection[str] = (),
+    compactions: Compactions | None = None,
 ) -> dict[str, IntegrityError]:
     """Fill an empty database with the catalog of a lake.
 
@@ -67,11 +84,15 @@ def build(
         logs: The logs that can be read.
         said: What the catalog says of itself.
         unread: The sources whose log cannot be read.
+        compactions: Those of the lake, if some were looked up already.
 
     Returns:
         What is wrong with sources that have a table whose files cannot be read; it is left out.
     """
-    met = _Met(unmade={source: f"the log of {source} cannot be read" for source in unread})
+    met = _Met(
+        compactions=compactions or Compactions(lake.store),
+        unmade={source: f"the log of {source} cannot be read" for source in unread},
+    )
     while not _built(connection, lake, logs, said, met):
         connection.execute("ROLLBACK")  # such an error ends a transaction: once more, without that table
     return {source: error for (source, _), error in met.broken.items()}
@@ -83,11 +104,13 @@ class _Met:
 
     Attributes:
         broken: What is wrong with tables, and with sources as `(source, "")`; they are left out.
+        compactions: Those of the lake.
         raw: Tables that are read without their compaction.
         unmade: Why views of models, by name, and what they read cannot be read: they say so.
     """
 
     broken: dict[tuple[str, str], IntegrityError] = field(default_factory=dict)
+    compactions: Compactions
     raw: set[tuple[str, str]] = field(default_factory=set)
     unmade: dict[str, str] = field(default_factory=dict)
 
@@ -142,7 +165,8 @@ def _defined(
     for table in views.tables(log):
         if (source, table.name) in met.broken:
             continue
-        found = None if (source, table.name) in met.raw else with_compaction(lake, log, table.name)
+        raw = (source, table.name) in met.raw
+        found = None if raw else with_compaction(lake, log, table.name, met.compactions)
         try:
             _define(connection, lake, log, table, found, tags, views)
         except duckdb.Error as error:
@@ -220,15 +244,16 @@ def write_file(path: Path, lake: "Lake", *, anew: bool = False) -> dict[str, Int
         SetupError: The file cannot be written.
     """
     logs, broken = read_logs(lake)
+    compactions = Compactions(lake.store)
     # Never current with what is broken, so that it is said again.
     said = said_by(lake, ends_of(logs)) | {f"broken:{source}": "" for source in broken}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        if anew or not _brought_up_to_date(path, temporary, lake, logs, said):
+        if anew or not _brought_up_to_date(path, temporary, lake, logs, said, compactions):
             _forget(temporary)
-            with _filling(temporary) as connection:
-                broken |= build(connection, lake, logs, said, unread=broken)
+            with _filling(temporary, lake, logs, compactions) as connection:
+                broken |= build(connection, lake, logs, said, unread=broken, compactions=compactions)
         # A write-ahead log that a client left beside the old file would be taken for the new one's.
         Path(f"{path}.wal").unlink(missing_ok=True)
         os.replace(temporary, path)
@@ -243,11 +268,12 @@ def write_file(path: Path, lake: "Lake", *, anew: bool = False) -> dict[str, Int
 
 
 @contextlib.contextmanager
-def _filling(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _filling(
+    path: Path, lake: "Lake", logs: Mapping[str, Log], compactions: Compactions
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose database is a file, which is whole when this ends without an error."""
-    connection = duckdb.connect()
+    connection = connect(lake, stand_in=StandIns(logs, compactions))
     try:
-        connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"ATTACH {literal(str(path))} AS lakehouse ({STORAGE}); USE lakehouse")
         yield connection
         # Closing would swallow an error of the disk, and the file would be no catalog.
@@ -263,7 +289,12 @@ def _forget(temporary: Path) -> None:
 
 
 def _brought_up_to_date(
-    path: Path, temporary: Path, lake: "Lake", logs: Mapping[str, Log], said: Mapping[str, str]
+    path: Path,
+    temporary: Path,
+    lake: "Lake",
+    logs: Mapping[str, Log],
+    said: Mapping[str, str],
+    compactions: Compactions,
 ) -> bool:
     """Write a copy of a catalog with what the logs have beyond it; False if it has to be built anew.
 
@@ -274,7 +305,7 @@ def _brought_up_to_date(
         if not path.exists():
             return False
         shutil.copyfile(path, temporary)
-        with _filling(temporary) as connection:
+        with _filling(temporary, lake, logs, compactions) as connection:
             ends = _ends_if_same(connection, logs, said)
             connection.execute("BEGIN")
             tags = read_tags(lake.store)[0]
@@ -283,7 +314,8 @@ def _brought_up_to_date(
             views = Views(definitions=definitions_of(logs), logs=logs)
             forget(connection, views)
             for source, log in logs.items():
-                _add(connection, lake, log, ends[source][0] if source in ends else 0, tags, views)
+                known = ends[source][0] if source in ends else 0
+                _add(connection, lake, log, known, tags, views, compactions)
             known = ends[MODELS][0] if MODELS in ends else 0
             describe_models(connection, views, make(connection, views), known)
             connection.execute(f"DELETE FROM about WHERE NOT starts_with(name, {literal(VIEW)})")
@@ -322,6 +354,7 @@ def _add(
     known: int,
     tags: Mapping[str, Tag],
     views: Views,
+    compactions: Compactions,
 ) -> None:
     """Add to a catalog what a log says beyond a commit. Raises ValueError if it changes what was said before."""
     if log.expired_by > known:
@@ -332,7 +365,7 @@ def _add(
     digests = "SELECT substr(name, ?), value FROM about WHERE starts_with(name, ?)"
     before = dict(connection.execute(digests, [len(begin) + 1, begin]).fetchall())
     for table in views.tables(log):
-        found = with_compaction(lake, log, table.name)
+        found = with_compaction(lake, log, table.name, compactions)
         _define(connection, lake, log, table, found, tags, views, before=before.get(table.name, ""))
 
 

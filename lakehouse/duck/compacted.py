@@ -6,7 +6,7 @@ state within it is one scan with a filter. One more file holds the state at the 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -246,12 +246,41 @@ def shape(table: TableLog) -> Shape | None:
     )
 
 
-def newest(store: "Store", log: Log, table: str) -> Compaction | None:
-    """The newest compaction of a table that belongs to this log."""
+class Compactions:
+    """The newest compactions of a lake's tables as they were when first asked for: one listing a source."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._there: dict[str, dict[str, int]] = {}
+        self._found: dict[tuple[str, str], Compaction | None] = {}
+
+    def of(self, log: Log, table: str) -> Compaction | None:
+        """The newest compaction of a table that belongs to this log."""
+        name = (log.source, table)
+        if name not in self._found:
+            if log.source not in self._there:
+                self._there[log.source] = _listed(self._store, layout.compactions(log.source))
+            there, start = self._there[log.source], prefix(log.source, table)
+            mine = {key: size for key, size in there.items() if key.startswith(start)}
+            self._found[name] = newest(self._store, log, table, there=mine)
+        return self._found[name]
+
+
+def newest(
+    store: "Store", log: Log, table: str, *, there: Mapping[str, int] | None = None
+) -> Compaction | None:
+    """The newest compaction of a table that belongs to this log.
+
+    Args:
+        store: The lake's store.
+        log: The log.
+        table: The table.
+        there: Sizes of the files of its compactions by key, if they were listed.
+    """
     about = log.tables.get(table)
     if about is None or not about.eras[-1].key:
         return None
-    there = {entry.key: entry.size_bytes for entry in store.list(prefix(log.source, table))}
+    there = _listed(store, prefix(log.source, table)) if there is None else there
     for key in sorted((key for key in there if key.endswith(".json")), reverse=True):
         try:
             content = store.get(key)
@@ -278,6 +307,10 @@ def newest(store: "Store", log: Log, table: str) -> Compaction | None:
         except (Absent, ValueError, KeyError, TypeError):  # of another version, damaged, or just replaced
             continue
     return None
+
+
+def _listed(store: "Store", start: str) -> dict[str, int]:
+    return {entry.key: entry.size_bytes for entry in store.list(start)}
 
 
 def digest(content: bytes) -> str:

@@ -1,15 +1,18 @@
 """Whether a catalog file says what the logs say: the little that every query has to know first."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
 from lakehouse.core.layout import TAGS, compactions, log_key, log_pack_prefix, log_pack_span
+from lakehouse.duck.fetching import is_far
 from lakehouse.duck.names import CATALOG_VERSION, literal
 from lakehouse.errors import LakehouseError
+from lakehouse.store.base import Absent, Entry, Store
 from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 LOG, VIEW = "log:", "view:"  # what names in `about` begin with: the end of a log; digest of a table's SQL
 TAGGED, COMPACTED = "tags", "compactions:"  # the same for what is there beside the logs
+
+T = TypeVar("T")
+_LOOKS = 16  # at a store that is far away, at once
 
 End = tuple[int, str, str]  # of a log: its last commit, the digest of that, and the file that holds it
 
@@ -38,20 +44,61 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
         ends: How its logs end, as far as the catalog knows.
     """
     said = {"lake_id": lake.id, "lake_url": lake.url, "catalog_version": CATALOG_VERSION}
-    if isinstance(lake.store, LocalStore):
-        said[TAGGED] = lake.store.marks(f"{TAGS}/")
-        for source in lake.sources():
-            # Views name the files of compactions: one that came or went makes them out of date.
-            derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
-            said[COMPACTED + source] = ",".join(key.removeprefix(compactions(source)) for key in derived)
-            end = ends.get(source)
-            said[LOG + source] = json.dumps([*end, _stamp(lake.store, source, end[2])] if end else None)
+    if not has_file(lake):
+        return said
+    said[TAGGED] = _marks(lake.store, f"{TAGS}/")
+
+    def look(source: str) -> tuple[str, str]:
+        # Views name the files of compactions: one that came or went makes them out of date.
+        derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
+        end = ends.get(source)
+        stamp = json.dumps([*end, _end_stamp(lake.store, source, end[2])] if end else None)
+        return ",".join(key.removeprefix(compactions(source)) for key in derived), stamp
+
+    for source, (derived, stamp) in each(lake, lake.sources(), look).items():
+        said[COMPACTED + source] = derived
+        said[LOG + source] = stamp
     return said
 
 
-def _stamp(store: LocalStore, source: str, key: str) -> str:
+def has_file(lake: "Lake") -> bool:
+    """Whether a lake has its catalog in a file: a local one beside it, one that is far away in the cache."""
+    return isinstance(lake.store, LocalStore) or is_far(lake.store)
+
+
+def each(lake: "Lake", sources: Iterable[str], look: Callable[[str], T]) -> dict[str, T]:
+    """What a look at each of some sources gives; at several at once where each takes its time."""
+    names = list(sources)
+    if not is_far(lake.store):
+        return {name: look(name) for name in names}
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        return dict(zip(names, pool.map(look, names), strict=True))
+
+
+def _end_stamp(store: Store, source: str, key: str) -> str:
     """What changes when the end of a log does; of one that was cut and ends with a pack, also when it gets a longer one."""
-    return store.marks(log_pack_prefix(source)) if log_pack_span(key) else store.stamp(key) if key else ""
+    return _marks(store, log_pack_prefix(source)) if log_pack_span(key) else _stamp(store, key) if key else ""
+
+
+def _stamp(store: Store, key: str) -> str:
+    """What tells that an object is still the same; empty if there is none."""
+    if isinstance(store, LocalStore):
+        return store.stamp(key)
+    try:
+        return _told(store.stat(key))
+    except Absent:
+        return ""
+
+
+def _marks(store: Store, prefix: str) -> str:
+    """What tells that the objects below a prefix are still the same."""
+    if isinstance(store, LocalStore):
+        return store.marks(prefix)
+    return ",".join(f"{entry.key.removeprefix(prefix)}:{_told(entry)}" for entry in store.list(prefix))
+
+
+def _told(entry: Entry) -> str:
+    return ";".join([str(entry.size_bytes), *(f"{k}={v}" for k, v in sorted(entry.checksums.items()))])
 
 
 def read_about(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -85,15 +132,14 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
 def is_current(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:
     """Whether the attached catalog is of this lake, as it is now."""
     about = read_about(connection)
-    if not about or not isinstance(lake.store, LocalStore):
+    if not about or not has_file(lake):
         return False
     try:
         ends = read_ends(about)
     except (ValueError, TypeError, IndexError):
         return False
-    return about == said_by(lake, ends) and not any(
-        lake.store.stamp(log_key(source, end[0] + 1)) for source, end in ends.items()
-    )
+    newer = each(lake, ends, lambda source: _stamp(lake.store, log_key(source, ends[source][0] + 1)))
+    return not any(newer.values()) and about == said_by(lake, ends)
 
 
 def is_behind(connection: duckdb.DuckDBPyConnection, lake: "Lake") -> bool:

@@ -8,15 +8,17 @@ import hashlib
 import os
 import queue
 import re
+import secrets
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lakehouse.core import layout
 from lakehouse.duck.cache import Cache, cache
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import DamagedPartError, LakehouseError, MissingPartError
 from lakehouse.store.base import Absent, Store
 from lakehouse.store.remote import FsspecStore
 
@@ -30,6 +32,10 @@ SHARE = 4  # a larger one is fetched whole once a quarter of it was asked for
 AHEAD = 128 * 2**20  # bytes of the parts that a query names next which are fetched meanwhile,
 AHEAD_FILES = 64  # at most so many parts,
 AT_ONCE = 16  # so many at a time
+_REMEMBERED = 100  # errors
+_NAME = re.compile(r"lake-error-[0-9a-f]{16}")
+_VERIFY = "Run `lakehouse verify` to see what is missing or damaged; restore it from a mirror or backup."
+_DERIVED = "It is derived: delete the folder _derived of the lake, then run: lakehouse refresh"
 _DIGEST = re.compile(r"/([0-9a-f]{24})\.parquet$")
 
 Known = Mapping[str, tuple[str, int]]  # SHA-256 and size by key
@@ -50,7 +56,7 @@ class Parts:
         self._last = ""
 
     def part(self, key: str) -> "Part":
-        """A part of the lake. Raises FileNotFoundError."""
+        """A part of the lake. Raises LakehouseError where it is not known, and the store cannot tell."""
         found = self._parts.get(key)
         if found is None:
             sha256, size_bytes = self._known.get(key) or self._said(key) or self._looked_up(key)
@@ -75,7 +81,7 @@ class Parts:
         while (key := self._next.get(key, "")) and count < AHEAD_FILES and size < AHEAD:
             try:
                 part = self.part(key)
-            except OSError:  # whoever opens it is told
+            except LakehouseError:  # whoever opens it is told
                 return
             size, count = size + part.size_bytes, count + 1
             if part.is_wanted_whole and not part.queued:
@@ -97,13 +103,14 @@ class Parts:
         return (files[key].sha256, files[key].size_bytes) if key in files else None
 
     def _looked_up(self, key: str) -> tuple[str, int]:
-        """What the name of a derived file says, and the store."""
+        """What the name of a derived file says, and what is kept of it, or the store."""
         named = _DIGEST.search(key)
+        digest = named[1] if named else ""
+        size = self.cache.size_of(digest) if self.cache and digest else None
         try:
-            with self.store.open(key) as file:
-                return named[1] if named else "", file.seek(0, os.SEEK_END)
+            return digest, self.store.stat(key).size_bytes if size is None else size
         except Absent:
-            raise FileNotFoundError(key) from None
+            raise _missing(key) from None
 
 
 class Part:
@@ -162,7 +169,7 @@ class Part:
                 file.seek(first)
                 return file.read(last - first)
         except Absent:
-            raise FileNotFoundError(self.key) from None
+            raise _missing(self.key) from None
 
     def fetch_early(self) -> None:
         """Fetch it, if it is not there; whoever opens it is told what went wrong."""
@@ -181,11 +188,14 @@ class Part:
         try:
             data = self._parts.store.get(self.key)
         except Absent:
-            raise FileNotFoundError(self.key) from None
+            raise _missing(self.key) from None
         found = hashlib.sha256(data).hexdigest()
         if not found.startswith(self._sha256) or len(data) != self.size_bytes:
-            msg = f"{self.key}: is damaged: {len(data)} bytes with the SHA-256 {found}; {self.size_bytes} with {self._sha256} were written"
-            raise OSError(msg)
+            msg = (
+                f"{self.key}: is damaged: it has {len(data):,} bytes and the SHA-256 {found[: len(self._sha256)]}, "
+                f"not {self.size_bytes:,} and {self._sha256}"
+            )
+            raise DamagedPartError(msg, path=self.key, hint=_DERIVED if _is_derived(self.key) else _VERIFY)
         try:
             cache.keep(self._sha256, data)
         except OSError:  # the disk is full
@@ -193,6 +203,33 @@ class Part:
             return data
         kept = cache.open(self._sha256, self.size_bytes)
         return data if kept is None else kept
+
+
+def _missing(key: str) -> MissingPartError:
+    return MissingPartError(f"{key}: is not there", path=key, hint=_DERIVED if _is_derived(key) else _VERIFY)
+
+
+def _is_derived(key: str) -> bool:
+    return key.startswith(f"{layout.DERIVED}/")
+
+
+# DuckDB passes errors of a file system on as text. So that it can be told what they were, the text names them.
+_met: OrderedDict[str, LakehouseError] = OrderedDict()
+
+
+def named(error: LakehouseError) -> OSError:
+    """An error for DuckDB to pass on, of which `behind` gives what it stands for."""
+    name = f"lake-error-{secrets.token_hex(8)}"
+    _met[name] = error
+    while len(_met) > _REMEMBERED:
+        _met.popitem(last=False)
+    return OSError(f"{error.message} [{name}]")
+
+
+def behind(text: str) -> LakehouseError | None:
+    """The error that a text of DuckDB names; None if it names none."""
+    found = _NAME.search(text)
+    return _met.get(found[0]) if found else None
 
 
 @lru_cache(maxsize=1)
@@ -220,4 +257,4 @@ def is_far(store: Store) -> bool:
 
 def table_of(key: str) -> str:
     """The source and the table of a part; the folder of a derived file."""
-    return key.rsplit("/", 1)[0] if key.startswith(f"{layout.DERIVED}/") else "/".join(key.split("/", 2)[:2])
+    return key.rsplit("/", 1)[0] if _is_derived(key) else "/".join(key.split("/", 2)[:2])

@@ -5,16 +5,18 @@ that their commit names, and kept (`lakehouse.duck.cache`). Of a large part of w
 columns only those are fetched. See `docs/adr/0013-reading-from-buckets.md`.
 """
 
+import contextlib
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lakehouse.duck.fetching import Known, Part, Parts
+from lakehouse.duck.fetching import Known, Part, Parts, named
+from lakehouse.errors import LakehouseError
 from lakehouse.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def connect(
     connection = duckdb.connect(database, **settings)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # of cursors, too
     if not isinstance(lake.store, LocalStore):
-        connection.register_filesystem(_filesystem(Parts(lake, known or {}), stand_in))
+        connection.register_filesystem(_filesystem(Parts(lake, {} if known is None else known), stand_in))
         connection.execute("SET GLOBAL parquet_metadata_cache = true")  # parts never change
     return connection
 
@@ -65,7 +67,8 @@ def _filesystem(parts: "Parts", stand_in: StandIn | None) -> Any:
                 raise PermissionError(msg)
             if stand_in is not None:
                 return io.BytesIO(stand_in(_key(path)))
-            return _Handle(parts.opened(_key(path)))
+            with _named():
+                return _Handle(parts.opened(_key(path)))
 
         def glob(self, path: str, **_: Any) -> list[str]:
             """DuckDB asks so for each file of a list, in order, before it opens the first one."""
@@ -78,7 +81,8 @@ def _filesystem(parts: "Parts", stand_in: StandIn | None) -> Any:
 
         def info(self, path: str, **_: Any) -> dict[str, Any]:
             key = _key(path)
-            size = len(stand_in(key)) if stand_in is not None else parts.part(key).size_bytes
+            with _named():
+                size = len(stand_in(key)) if stand_in is not None else parts.part(key).size_bytes
             return {"name": path, "size": size, "type": "file"}
 
         def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
@@ -117,7 +121,8 @@ class _Handle:
         """Bytes from the place of this thread on."""
         first = self.tell()
         last = self._part.size_bytes if size < 0 else min(first + size, self._part.size_bytes)
-        data = self._between(first, last) if first < last else b""
+        with _named():
+            data = self._between(first, last) if first < last else b""
         self._at.offset = first + len(data)
         return data
 
@@ -152,6 +157,14 @@ class _Handle:
 
     def __del__(self) -> None:  # DuckDB drops its handles without closing them
         self.close()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except LakehouseError as error:
+        raise named(error) from None
 
 
 def _key(path: str) -> str:

@@ -11,6 +11,8 @@ import duckdb
 
 from lakehouse.duck import current
 from lakehouse.duck.asof import check_as_of
+from lakehouse.duck.cache import cache
+from lakehouse.duck.fetching import is_far
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
 from lakehouse.duck.trouble import explained, plain
@@ -49,14 +51,19 @@ class Session:
             as_of: The moment.
             scratch: A folder that it may write to as well: what does not fit into memory, for one.
         """
-        connection = connect(lake)
+        known: dict[str, tuple[str, int]] = {}
+        connection = connect(lake, known=known)
         path = catalog_path(lake)
         broken = {}
         if path is None or not (current.attach(connection, path) and current.is_current(connection, lake)):
             connection.execute("DETACH DATABASE IF EXISTS lakehouse")
             broken = _build(connection, lake, path)
         connection.execute("USE lakehouse")
-        allowed = f"{PROTOCOL}://{lake.id}/" if path is None else f"{lake.url}/"
+        local = isinstance(lake.store, LocalStore)
+        allowed = f"{lake.url}/" if local else f"{PROTOCOL}://{lake.id}/"
+        if not local:
+            files = connection.execute("SELECT path, sha256, size_bytes FROM lakehouse.main.files").fetchall()
+            known.update((name, (sha256, size_bytes)) for name, sha256, size_bytes in files)
         if as_of is not None:
             moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of)
             connection.execute(f"SET VARIABLE {AS_OF} = ?", [moment])
@@ -118,14 +125,17 @@ def _build(
 def catalog_path(lake: "Lake | str") -> Path | None:
     """Where a local lake has its catalog: `lakehouse.duckdb` beside a folder called `lake`.
 
-    A lake folder of another name has `<name>.lakehouse.duckdb`; one that is not local has no file.
+    A lake folder of another name has `<name>.lakehouse.duckdb`. The catalog of a lake that is far away is
+    in the cache of this machine (`lakehouse.duck.cache`); one in memory has no file.
 
     Args:
-        lake: The lake, or where it is.
+        lake: The lake, or where it is; only a local one can be told by that.
     """
     store = open_store(lake) if isinstance(lake, str) else lake.store
     if not isinstance(store, LocalStore):
-        return None
+        if isinstance(lake, str) or not is_far(store):
+            return None
+        return cache().catalog(lake.id, store.url)
     root = store.root
     return root.with_name("lakehouse.duckdb" if root.name == "lake" else f"{root.name}.lakehouse.duckdb")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import duckdb
 
+from lakehouse.duck.fetching import behind
 from lakehouse.errors import (
     DamagedPartError,
     IntegrityError,
@@ -44,6 +45,9 @@ def told(error: duckdb.Error) -> str:
 
 def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     """The error for a file that a log names and DuckDB cannot read."""
+    met = behind(str(error))
+    if isinstance(met, IntegrityError):
+        return met
     text = _WHERE.sub("", plain(error))
     kind = MissingPartError if "No files found" in text else DamagedPartError
     if "/_derived/" in text:
@@ -82,6 +86,9 @@ def explained(broken: Mapping[str, IntegrityError]) -> Iterator[None]:
             hint="Put the real file in the place of the link.",
         ) from None
     except duckdb.Error as error:
+        met = behind(str(error))
+        if met is not None:
+            raise met from None
         io = isinstance(error, duckdb.IOException)
         if io or (not isinstance(error, _ASKED_WRONGLY) and _DAMAGE.search(str(error))):
             raise unreadable(error, "a file that the log names") from None

@@ -10,7 +10,7 @@ from lakehouse.core.moments import microseconds
 from lakehouse.core.tag import Tag
 from lakehouse.core.types import Column
 from lakehouse.duck.asof import TURNED, Moment
-from lakehouse.duck.compacted import MOST_STEPS, Compacted, compacted, newest, shape
+from lakehouse.duck.compacted import MOST_STEPS, Compacted, Compactions, compacted, shape
 from lakehouse.duck.names import literal, quote
 from lakehouse.duck.sql import SEQ, scan, state_at
 from lakehouse.duck.versions import HISTORY, Shape, diff, history, inside, known_at, versions
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
     from lakehouse.lake import Lake
 
 
-def with_compaction(lake: "Lake", log: Log, table: str) -> Compacted | None:
-    """A table with its compaction, if it has one that a view can be made of."""
-    found = newest(lake.store, log, table)
+def with_compaction(
+    lake: "Lake", log: Log, table: str, compactions: Compactions | None = None
+) -> Compacted | None:
+    """A table with its compaction, if it has one that a view can be made of.
+
+    Args:
+        lake: The lake.
+        log: The log of its source.
+        table: The table.
+        compactions: Those that were looked up, if not the newest one is to be.
+    """
+    found = (compactions or Compactions(lake.store)).of(log, table)
     if found is None:
         return None
     about = compacted(lake, log, table, found)

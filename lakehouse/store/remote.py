@@ -7,6 +7,7 @@ switched off: a stale one would hide other writers' commits.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ _EXTRAS = {
     "abfss": "azure",
 }
 _CREATES = {*_EXTRAS, "memory"}  # protocols with create-if-absent
+_LOOKS = 16  # into folders, at once
 _CONNECTIONS = 64  # at once to one service
 
 
@@ -142,7 +144,9 @@ class FsspecStore:
         """Names of the folders at the top that hold objects in a folder of a name, sorted."""
         with answered(self._url, ""):
             names = sorted(self._service.below(self._root))
-        return [name for name in names if next(self.list(f"{name}/{holding}/"), None) is not None]
+            with ThreadPoolExecutor(_LOOKS) as pool:  # each asks only for the names of folders
+                inside = pool.map(lambda name: self._service.below(f"{self._root}{name}/"), names)
+                return [name for name, found in zip(names, inside, strict=True) if holding in found]
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""

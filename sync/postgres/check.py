@@ -18,9 +18,10 @@ from sync.postgres.history import History, batches, reader
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import literal, qualified, quote, schema_identifier
+from sync.postgres.placing import columns_of
 from sync.postgres.push import chosen
 from sync.postgres.source import Settings, plan
-from sync.postgres.tables import Known, Work, columns_of, data_columns, system_columns
+from sync.postgres.tables import Known, Work, data_columns, system_columns
 from sync.postgres.types import EXACT
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def verify(
     settings = Settings(url=url, schema_prefix=schema_prefix)
     with connect(url) as connection:
         for source in chosen(lake, sources):
-            connection.rollback()
+            ledger.rollback(connection)
             execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             log = lake.log(source)
             check = SourceCheck(source=source, schema=schema_identifier(source, schema_prefix))
@@ -235,7 +236,7 @@ def _known_at(pieces: Iterable[Piece], seq: int) -> Iterator[Piece]:
 
     for system, data in pieces:
         seen = pc.less_equal(system["from_load"], seq)
-        own, rows = system.filter(seen), data.filter(seen)
+        own, rows = system.filter(seen), data.filter(seen) if data.num_columns else data
         ended = pc.fill_null(pc.less_equal(own["to_load"], seq), False)
         for name in ("to_load", "valid_to"):
             at = own.column_names.index(name)

@@ -90,7 +90,8 @@ def connect(url: str, *, connect_timeout_s: int = 10, lock_timeout_s: int = 60) 
         raise _unreachable(where, str(error)) from None
     try:
         execute(connection, [*_SETTINGS, f"SET lock_timeout = {lock_timeout_s * 1000}"])
-        connection.commit()
+        with translated("connecting"):
+            connection.commit()
         _check_encoding(connection, where)
     except BaseException:
         connection.close()
@@ -200,7 +201,8 @@ def _shown(statement: str) -> str:
 
 def _check_encoding(connection: Connection, where: str) -> None:
     found = fetch(connection, "SELECT current_setting('server_encoding')").column(0)[0].as_py()
-    connection.rollback()
+    with translated("connecting"):
+        connection.rollback()
     if found != "UTF8":
         msg = f"{where}: the database has the encoding {found}, which cannot hold all text"
         raise SetupError(msg, hint="Make one with: createdb --encoding=UTF8 --template=template0 NAME")

@@ -130,7 +130,7 @@ def parallel_copy(
         Exception: What `batches` raised.
     """
     name = identifier(f"{LOADING}{uuid.uuid4().hex[:12]}_{table}")
-    execute(connection, f"SELECT pg_advisory_xact_lock({_lock(schema, name)})")
+    fetch(connection, f"SELECT pg_advisory_xact_lock({_lock(schema, name)}) IS NULL")  # read: so it is held
     source = _Source(batches, progress)
     with connect(url) as maker:
         execute(maker, create_table(schema, name, columns, required=required))

@@ -4,6 +4,7 @@ The row of a source in `lakehouse.positions` is the one lock there is: whoever m
 rows and the new position are committed together.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, UserError
+from lakehouse.errors import ForkError, LakehouseError, SetupError, UserError
 from sync.postgres.connecting import execute, fetch, translated
 from sync.postgres.names import literal, quote, sendable
 
@@ -109,9 +110,9 @@ def prepare(connection: Any) -> None:
         UserError: There is a schema of that name that is not ours.
     """
     if is_there(connection):
-        connection.rollback()
+        rollback(connection)
         return
-    execute(connection, f"SELECT pg_advisory_xact_lock({_LOCK})")
+    fetch(connection, f"SELECT pg_advisory_xact_lock({_LOCK}) IS NULL")  # read: so it is held
     if not is_there(connection):
         create_schema(connection, ABOUT)
         for statement in _TABLES.split(";\n"):
@@ -149,8 +150,13 @@ def create_schema(connection: Any, schema: str) -> None:
 
 def is_there(connection: Any) -> bool:
     """Whether the database has a mirror."""
-    asked = "SELECT pg_catalog.obj_description(to_regclass('lakehouse.mirror'), 'pg_class')"
-    return bool(_rows(connection, asked)[0][0] == _MARK)
+    # Not `to_regclass`: it may say what was so before we waited for a lock.
+    asked = (
+        "SELECT d.description FROM pg_description AS d JOIN pg_class AS c ON c.oid = d.objoid AND d.objsubid = 0 "
+        "JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'lakehouse' AND c.relname = 'mirror' "
+        "AND d.classoid = 'pg_class'::regclass"
+    )
+    return _rows(connection, asked) == [(_MARK,)]
 
 
 def locked(connection: Any, schema: str, log: Log, lake_id: str) -> Position:
@@ -252,9 +258,23 @@ def move(connection: Any, schema: str, log: Log) -> None:
 
 
 def commit(connection: Any) -> None:
-    """Make all of it visible."""
-    with translated("committing"):
-        connection.commit()
+    """Make all of it visible.
+
+    Raises:
+        SetupError: The connection was lost: the server may have done it or not.
+    """
+    try:
+        with translated("committing"):
+            connection.commit()
+    except SetupError as error:
+        hint = "Whether it is in place is not known. Run it again: it looks first, and nothing comes twice."
+        raise SetupError(str(error), hint=hint) from error
+
+
+def rollback(connection: Any) -> None:
+    """Forget what was begun; a connection that is lost has forgotten it."""
+    with contextlib.suppress(LakehouseError), translated("rolling back"):
+        connection.rollback()
 
 
 def loads(schema: str, log: Log, since: int) -> Iterator[dict[str, Any]]:

@@ -160,7 +160,7 @@ def push(
                 else:
                     done.append(_pushed(connection, lake, log, settings, progress))
             except LakehouseError as error:
-                connection.rollback()
+                ledger.rollback(connection)
                 done.append(_failed(source, settings, error))
     failed = [one.error for one in done if one.error is not None]
     if failed and raising:
@@ -195,7 +195,7 @@ def status(
                 position = ledger.read(connection, schema, lake.id, log) if there else None
                 relation = ledger.relation(connection, schema, log, position or Position())
             except LakehouseError as caught:
-                connection.rollback()
+                ledger.rollback(connection)
                 relation, error = "diverged", caught
             found.append(
                 SourceStatus(
@@ -228,7 +228,7 @@ def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> Sou
         todo = (
             plan(connection, lake, log, there, settings) if before else plan(None, lake, log, there, settings)
         )
-    connection.rollback()
+    ledger.rollback(connection)
     after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
     return _told(log.source, schema, relation, there, after, todo)
 
@@ -240,7 +240,7 @@ def _pushed(
     try:
         relation, there, todo = bring(connection, lake, log, told)
     except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
-        connection.rollback()
+        ledger.rollback(connection)
         log = lake.log(log.source)
         relation, there, todo = bring(connection, lake, log, told)
     after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)

@@ -19,7 +19,8 @@ from sync.postgres.history import History, reader
 from sync.postgres.ledger import ABOUT, LAYOUT, Position
 from sync.postgres.models import ViewWork, definitions_of, described, fingerprint, shown
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, quote, schema_identifier, sendable
-from sync.postgres.tables import TOO_LONG, Known, Work, drop, known, state_of
+from sync.postgres.placing import TOO_LONG, state_of
+from sync.postgres.tables import Known, Work, drop, known
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def bring(connection: Any, lake: "Lake", log: Log, settings: Settings) -> "tuple
         try:
             return _bring(connection, lake, log, settings, long_keys)
         except _TooLong as error:  # which ended the transaction
-            connection.rollback()
+            ledger.rollback(connection)
             long_keys |= {error.table}
 
 
@@ -144,12 +145,12 @@ def _bring(
     there = ledger.locked(connection, schema, log, lake.id)
     relation = ledger.relation(connection, schema, log, there)
     if relation == "behind":
-        connection.rollback()
+        ledger.rollback(connection)
         return relation, there, Todo()
     drop_abandoned(connection, ABOUT)
     todo = plan(connection, lake, log, there, settings, long_keys)
     if relation == "equal" and not (todo.needed or todo.dropped) and there.layout == LAYOUT and log.head:
-        connection.rollback()
+        ledger.rollback(connection)
         return relation, there, todo
     with reader(lake, log) as duck:
         for work in todo.needed:

@@ -62,14 +62,12 @@ COUNTED = pa.struct([
 
 FILLED = (
     '{"at": "1970-01-01T00:00:00.000000+00:00", "day": "1970-01-02", "raw": "ff00", "yes": true, "fine": '
-    '"1970-01-01T00:00:00.000000001", "none": null, "text": "ü", "wide": 18446744073709551615, "clock": '
+    '"1970-01-01T00:00:00.000000001", "text": "ü", "wide": 18446744073709551615, "clock": '
     '"00:00:00.000001", "int64": 9223372036854775807, "local": "1970-01-01", "price": 1.5, "ratio": 0.1, "small": '
     '0.5, "fine_at": "1969-12-31T23:59:59.999999999+00:00"}'
 )
 STRANGE = (
-    '{"at": 9223372036854775807, "day": 2147483647, "raw": null, "yes": null, "fine": null, "none": null, "text": '
-    'null, "wide": null, "clock": -1, "int64": null, "local": -9223372036854775808, "price": -0.001, "ratio": '
-    'null, "small": null, "fine_at": null}'
+    '{"at": 9223372036854775807, "day": 2147483647, "clock": -1, "local": -9223372036854775808, "price": -0.001}'
 )
 
 CASES = [
@@ -124,7 +122,7 @@ CASES = [
     case({"list": {"list": "float64"}}, [[[NAN, -0.0, 1.0], None, []], [[1e22, 0.1]]],
          ['[["nan", 0.0, 1.0], null, []]', "[[1" + "0" * 22 + ", 0.1]]"]),
     case(STRUCT, [{"b": 1, "a": [{"x": 'q"\\\n\0'}, None]}, {"b": None, "a": None}],
-         ['{"a": [{"x": "q\\"\\\\\\n\u2400"}, null], "b": 1}', '{"a": null, "b": null}']),
+         ['{"a": [{"x": "q\\"\\\\\\n\u2400"}, null], "b": 1}', "{}"]),
     case({"struct": LEAVES}, [
         {"int64": 2**63 - 1, "wide": 2**64 - 1, "price": Decimal("1.500"), "ratio": 0.1, "small": 0.5, "raw": b"\xff\0",
          "day": 1, "clock": 1, "local": 0, "at": 0, "fine": 1, "fine_at": -1, "yes": True, "text": "ü"},

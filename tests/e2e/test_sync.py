@@ -1,18 +1,35 @@
 """Mirrors as a user has them: the commands, over folders, real servers of buckets, and Postgres."""
 
+import contextlib
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
+import fsspec
 import pytest
-from command import Done, program, run
+from clouds import free_port
+from cluster import PASSWORD, Cluster
+from command import PROGRAM, Done, program, run
+from truth import ROOT
 
 from lakehouse import Lake
+from lakehouse.bulk import BulkLoad
+from lakehouse.cli.restore import restore_command
+from lakehouse.cli.sync import sync_command
+from sync import settings
 
 Project = Callable[..., Path]
+
+HIDDEN = "hunter/22@:%"  # a password, which nothing may show
+QUOTED = quote(HIDDEN, safe="")
 
 
 @pytest.fixture
@@ -72,31 +89,35 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, di
     url = f"s3://lakes/{prefix}"
     more = f'options = {{endpoint_url = "{server}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"}}'
     return url, f'url = "{url}"\n{more}', {
-        "LAKE_KEY": "testing", "LAKE_SECRET": "testing", "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "LAKE_KEY": "AKIAHUNTER22", "LAKE_SECRET": HIDDEN, "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "AKIAHUNTER22", "AWS_SECRET_ACCESS_KEY": HIDDEN, "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
 
 
 def test_a_lake_goes_to_a_mirror_and_comes_back(
-    project: Project, bucket: tuple[str, str, dict[str, str]], tmp_path: Path
+    project: Project,
+    bucket: tuple[str, str, dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, lines, environment = bucket
     home = project(bucket=lines)
 
-    def ask(*args: object) -> Done:
-        return program(*args, cwd=home, **environment).ok()
-
-    said = ask("sync").out.splitlines()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if "FSSPEC_GS" in environment:  # this process has read its environment already
+        monkeypatch.setitem(fsspec.config.conf, "gs", json.loads(environment["FSSPEC_GS"]))
+    said = program("sync", cwd=home).ok().out.splitlines()
     assert [line.split(", ")[0] for line in said] == ["bucket: news: 1 load", "bucket: shop: 3 loads"]
     assert said[1].endswith(" sent; now at load 3")
     load(home / "lake", "z", day=5)
-    said = ask("sync", "bucket").out.splitlines()
+    said = run("sync", "bucket", cwd=home).ok().out.splitlines()
     assert said[0] == "bucket: news: nothing to do (load 1)"
     assert said[1].startswith("bucket: shop: 1 load, 2 files, ")
     # An empty machine has no project, only the URL.
     again = tmp_path / "machine" / "lake"
     (tmp_path / "machine").mkdir()
-    done = program("restore", url, "lake", cwd=again.parent, **environment).ok()
+    done = program("restore", url, "lake", cwd=again.parent).ok()
     assert "shop: up to load 4 (2026-03-05 12:00:00Z)" in done.out
     assert {path: raw for path, raw in bytes_below(again).items() if path.endswith(".parquet")} == {
         path: raw for path, raw in bytes_below(home / "lake").items() if path.endswith(".parquet")
@@ -111,8 +132,11 @@ def test_a_lake_goes_to_a_mirror_and_comes_back(
         "select * from shop.products order by sku",
     )
     here, restored = (run(*asked, "--lake", lake).ok().out for lake in (home / "lake", again))
-    assert here == restored == ask(*asked, "--lake", url).out
+    assert here == restored == run(*asked, "--lake", url).ok().out
     assert len(here.splitlines()) == 3
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for secret in (HIDDEN, "AKIAHUNTER22"):
+        assert secret.encode() not in kept
 
 
 def test_a_sync_that_has_nothing_to_do_says_so_in_json_too(project: Project, tmp_path: Path) -> None:
@@ -329,6 +353,36 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
     run("sync", cwd=home).failed(2, "there is no lake here")
+    run("sync", "pull", "nas", cwd=home).failed(2, "lakehouse restore nas lake")
+
+
+def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
+    home = project("here")
+    for place in (home / "lake", home / "lake" / "mirror", home):
+        configure(home, disk=folder(place))
+        for command in (("sync",), ("sync", "status"), ("sync", "pull"), ("verify", "disk")):
+            run(*command, cwd=home).failed(2, "they have to be apart")
+    assert not (home / "lakehouse.json").exists()
+
+
+def test_a_person_sees_bytes_rate_and_time_left(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    ours, theirs = os.openpty()
+    command = [PROGRAM, "sync", "--bandwidth", "20kB"]
+    wide = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=theirs, env=wide) as running:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # what Linux answers when the other end is closed
+            while more := os.read(ours, 65536):
+                drawn += more
+        os.close(ours)
+        assert running.stdout
+        said = running.stdout.read().decode()
+    assert running.returncode == 0
+    assert said.splitlines()[1].endswith("now at load 3")
+    for shown in (r"\d\.\d/\d\.\d kB", r"\d kB/s", r"0:00:0\d", "6/6 files"):
+        assert re.search(shown, drawn.decode())
 
 
 @pytest.mark.parametrize(
@@ -349,3 +403,275 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
     done.failed(6, "not installed", f"lakehouse[{extra}]")
     assert len(done.err.strip().splitlines()) == 2
+
+
+# --- Verifying and mending ------------------------------------------------------------------------
+
+
+def test_what_is_wrong_in_a_mirror_is_named_and_mended(project: Project, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    home = project(disk=folder(disk))
+    run("sync", cwd=home).ok()
+    assert "only the size of 4 files" in run("verify", "disk", cwd=home).ok().out
+    assert "every byte read: all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+    altered, cut, gone = sorted((disk / "shop").rglob("*.parquet"))
+    altered.write_bytes(altered.read_bytes()[:-9] + b"123456789")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    gone.unlink()
+    fast = run("verify", "disk", "--json", cwd=home)
+    assert fast.code == 4
+    assert {p["key"].split("/")[-1]: p["fault"] for p in fast.json[0]["problems"]} == {
+        cut.name: "truncated",
+        gone.name: "missing",
+    }
+    deep = run("verify", "disk", "--deep", cwd=home)
+    assert deep.code == 4
+    for path in (altered, cut, gone):
+        assert path.name in deep.err
+    said = run("sync", "--repair", cwd=home).ok().out
+    assert "disk: 3 files, " in said
+    assert " mended" in said
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+    assert "disk: nothing to mend" in run("sync", "--repair", cwd=home).ok().out
+    status = run("sync", "status", "--json", cwd=home).ok().json
+    assert all(record["verified_at"] for record in status)
+
+
+def test_a_log_that_lost_its_end_is_mended(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).ok()
+    load(home / "lake", "z", day=5)
+    run("sync", cwd=home).ok()
+    (newest,) = (tmp_path / "disk" / "shop" / "_log").glob("*4.jsonl")
+    newest.unlink()
+    run("verify", "disk", cwd=home).failed(4, newest.name)
+    run("sync", "--repair", cwd=home).ok()
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+
+
+def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, tmp_path: Path) -> None:
+    home = project(shop=folder(tmp_path / "one"), disk=folder(tmp_path / "two"))
+    run("verify", "shop", cwd=home).failed(2, "'shop' is a source and a mirror")
+    assert "1 source" in run("verify", "news", cwd=home).ok().out
+    run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
+    run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
+    run("verify", "disk", cwd=home).failed(2, "there is no lake here")
+    run("verify", "nope", cwd=home).failed(2, "no source 'nope'")
+
+
+def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: Path) -> None:
+    home, disk = many_loads, tmp_path / "disk"
+    configure(home, disk=folder(disk))
+    run("sync", cwd=home).ok()
+    run("pack", cwd=home).ok()
+    run("sync", cwd=home).ok()
+    assert len(list((disk / "s").rglob("*.parquet"))) == 31
+    assert "30 files that packs stand for" in run("verify", "disk", cwd=home).ok().out
+    would = run("sync", "--prune", "--dry-run", cwd=home).ok().out
+    assert "disk: s: would delete 30 parts and " in would
+    assert len(list((disk / "s").rglob("*.parquet"))) == 31
+    done = run("sync", "--prune", "--json", cwd=home).ok().json[-1]
+    assert (len(done["parts"]), done["packs_verified"]) == (30, 1)
+    assert len(list((disk / "s").rglob("*.parquet"))) == 1
+    assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+
+def told_nothing(*texts: str) -> None:
+    """Neither the password nor a longer piece of it is in a text."""
+    for text in texts:
+        for secret in (HIDDEN, QUOTED, HIDDEN[:6], QUOTED[:9]):
+            assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sync",), ("sync", "--json"), ("sync", "--dry-run"), ("sync", "status"), ("sync", "status", "--json"),
+        ("doctor",), ("doctor", "--json"), ("verify", "warehouse"), ("sync", "--repair"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_server_that_cannot_be_reached_is_told_without_its_password(
+    project: Project, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv(
+        "WAREHOUSE_URL", f"postgresql://ann:{QUOTED}@127.0.0.1:{free_port()}/db?sslmode=disable"
+    )
+    done = run(*command, cwd=home)
+    assert done.code == 6
+    told_nothing(done.out, done.err)
+    assert "127.0.0.1" in done.out + done.err
+
+
+def test_a_password_that_is_not_quoted_is_refused_without_being_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    monkeypatch.setenv("WAREHOUSE_URL", f"postgresql://ann:{HIDDEN}@127.0.0.1:9/db")
+    done = run("sync", cwd=home).failed(2, "Percent-encode")
+    told_nothing(done.err, done.out, run("doctor", cwd=home).out)
+
+
+def test_a_bucket_that_cannot_be_reached_is_told_without_its_keys(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.store.asking.ATTEMPTS", 2)
+    monkeypatch.setenv("LAKE_KEY", "AKIAHUNTER22")
+    monkeypatch.setenv("LAKE_SECRET", HIDDEN)
+    options = f'endpoint_url = "http://127.0.0.1:{free_port()}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"'
+    home = project(bucket=f'url = "s3://lakes/x"\noptions = {{{options}}}')
+    for command in ("sync", "doctor"):
+        done = run(command, cwd=home)
+        assert done.code == 6
+        told_nothing(done.err, done.out)
+        assert "AKIAHUNTER22" not in done.err + done.out
+
+
+# --- Postgres -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warehouse(postgres_server: Cluster, project: Project) -> tuple[Path, str, dict[str, str]]:
+    """A project with a mirror in an empty database, the database's name, and the environment."""
+    database = postgres_server.new_database()
+    home = project(warehouse='url = "WAREHOUSE_URL"')
+    return home, database, {"WAREHOUSE_URL": postgres_server.dsn(database)}
+
+
+def test_a_lake_goes_into_a_database(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+
+    def ask(*args: object, by: Callable[..., Done] = run) -> Done:
+        done = by(*args, cwd=home).ok()
+        assert PASSWORD not in done.out + done.err
+        return done
+
+    assert "would bring 3 loads, 1 table; to load 3: products new" in ask("sync", "--dry-run").out
+    said = ask("sync", by=program).out.splitlines()
+    assert said[0].startswith("warehouse: news: 1 load, 1 table, 1 row version written")
+    assert said[1].startswith("warehouse: shop: 3 loads, 1 table, ")
+    assert said[1].endswith("; now at load 3")
+    assert postgres_server.psql("select sku from shop.products", database=database) == "c"
+    then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
+    assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    load(home / "lake", "z", day=5)
+    records = {(r["source"]): r for r in ask("sync", "--json").json}
+    assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
+    assert postgres_server.psql("select sku from shop.products", database=database) == "z"
+    status = {r["source"]: r for r in ask("sync", "status", "--json").json}
+    assert (status["shop"]["relation"], status["shop"]["there"], status["shop"]["kind"]) == (
+        "equal",
+        4,
+        "postgres",
+    )
+    kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in kept
+    assert quote(PASSWORD, safe="").encode() not in kept
+
+
+def test_a_database_is_verified_and_mended(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+    run("sync", cwd=home).ok()
+    assert "up to load 3: as in the lake" in run("verify", "warehouse", "--deep", cwd=home).ok().out
+    named = "select base_name from lakehouse.tables where source = 'shop'"
+    base = postgres_server.psql(named, database=database)
+    postgres_server.psql(f"update shop.\"{base}\" set price = 77 where sku = 'c'", database=database)
+    assert run("verify", "warehouse", cwd=home).failed(4, "products").out
+    run("sync", "--repair", cwd=home).ok()
+    assert all(record["ok"] for record in run("verify", "warehouse", "--json", cwd=home).ok().json)
+    assert postgres_server.psql("select price from shop.products", database=database) == "9"
+
+
+def test_a_database_is_told_what_it_lacks(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+
+    def looked() -> dict[str, object]:
+        found = run("doctor", "--json", cwd=home).json
+        return next(f for f in found if f["what"] == "mirror warehouse")
+
+    assert (looked()["ok"], looked()["do"]) == (None, "Run: lakehouse sync warehouse")
+    user = postgres_server.new_user(f"reader_{database}")
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert looked()["ok"] is False
+    assert f'GRANT CREATE ON DATABASE "{database}" TO "{user}"' in str(looked()["do"])
+    run("sync", cwd=home).failed(6)
+    for option in ("--max-transfer", "--bandwidth"):
+        run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
+    run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
+    run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+# --- What mirrors mean for other commands ---------------------------------------------------------
+
+
+def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    code = (
+        "import sys; from lakehouse.cli import main\n"
+        "try: main(['query', 'select 1 from shop.products'])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('sync', 'ingest', 'dlt', 'fsspec')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    run("sync", "disk", cwd=home).ok()
+    run("pack", cwd=home).ok()
+    parts = len(list((home / "lake" / "s").rglob("*.parquet")))
+    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
+    assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
+    run("sync", "disk", cwd=home).ok()
+    assert "deleted 30 parts" in run("prune", cwd=home).ok().out
+    assert "nothing to do" in run("sync", "disk", cwd=home).ok().out
+
+
+def test_prune_goes_on_without_a_mirror_when_told_to(many_loads: Path, tmp_path: Path) -> None:
+    home = many_loads
+    configure(home, disk=folder(tmp_path / "disk"))
+    run("pack", cwd=home).ok()
+    run("prune", cwd=home).failed(2, "known to be at load 0")
+    assert "deleted 30 parts" in run("prune", "--not-mirrored", cwd=home).ok().out
+    assert "31 loads, 2 files, " in run("sync", cwd=home).ok().out
+    assert "all as committed" in run("verify", "--lake", tmp_path / "disk").ok().out
+
+
+@pytest.fixture
+def many_loads(tmp_path: Path) -> Path:
+    """A project whose lake has thirty loads of `s.t`, each in a part of its own."""
+    home = tmp_path / "many"
+    configure(home)
+    more = BulkLoad(Lake.create(home / "lake"), "s", "t", key=["id"])
+    for n in range(30):
+        rows = [{"id": i, "v": n if i == n % 5 else 0} for i in range(5)]
+        more.observe(
+            rows, observed_at=datetime(2026, 1, 1, n % 24, n, tzinfo=UTC) + timedelta(days=n), load_id=f"v{n}"
+        )
+        more.flush()
+    return home
+
+
+def test_what_may_be_written_about_mirrors_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "sync.md").read_text(encoding="utf-8")
+    commands = [sync_command, *sync_command.commands.values(), restore_command]
+    for option in (option for command in commands for param in command.params for option in param.opts):
+        assert option in guide or option in ("mirrors", "mirror", "place", "folder", "--lake")
+    for setting in settings.KNOWN:
+        assert setting in guide

@@ -146,7 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, reason, headers, answer = self.forward(body)
         if fault is not None and kind == "hang after":
             self.proxy.closing.wait(fault.seconds)
-        if kind in {"cut after", "hang after"}:
+        bare = not answer or self.command == "HEAD"  # there is no half of it
+        if kind in {"cut after", "hang after"} or (kind == "truncate" and bare):
             return self.cut()
         if fault is not None and kind == "corrupt answer":
             answer = corrupted(answer, fault.at)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.bandwidth import Bandwidth
 from sync.plan import Copy, Cut, End, Plan, Publish, plan, same
-from sync.transfer import Bandwidth
 from sync.units import Need, Unit
 
 

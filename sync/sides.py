@@ -1,0 +1,116 @@
+"""The two sides of a sync: an open lake, or a store of which little is known; and whether both are one lake."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lakehouse import Lake
+from lakehouse.core import layout
+from lakehouse.errors import NoLakeError, UserError
+from lakehouse.store import Exists, Store
+from sync import units, where
+from sync.where import Where
+
+
+class Side(Protocol):
+    """One of the two lakes."""
+
+    @property
+    def store(self) -> Store:
+        """Where it is."""
+
+    def find(self, source: str) -> Where:
+        """Where the log of a source ends now."""
+
+    def digest_at(self, source: str, seq: int) -> str:
+        """The digest of a commit before the newest; its first 16 hex digits at least."""
+
+    def doubt(self, source: str) -> bool:
+        """Believe nothing any more of what was known of a log; returns whether anything was."""
+
+
+@dataclass(slots=True)
+class StoreSide:
+    """A lake of which nothing is known but where it is, and perhaps where its logs ended.
+
+    Attributes:
+        known: Where they ended when somebody looked last.
+    """
+
+    store: Store
+    known: dict[str, Where] = field(default_factory=dict)
+
+    def find(self, source: str) -> Where:
+        """Where the log of a source ends now."""
+        return where.find(self.store, source, self.known.get(source))
+
+    def digest_at(self, source: str, seq: int) -> str:
+        """The digest of a commit before the newest."""
+        return units.digest_at(self.store, source, seq)
+
+    def doubt(self, source: str) -> bool:
+        """Believe nothing any more of what was known of a log; returns whether anything was."""
+        return self.known.pop(source, None) is not None
+
+
+@dataclass(slots=True)
+class LakeSide:
+    """An open lake, which knows its logs from summaries."""
+
+    lake: Lake
+
+    @property
+    def store(self) -> Store:
+        """Where it is."""
+        return self.lake.store
+
+    def find(self, source: str) -> Where:
+        """Where the log of a source ends now."""
+        log = self.lake.log(source)
+        return Where(head=log.head, digest=log.digest)
+
+    def digest_at(self, source: str, seq: int) -> str:
+        """The digest of a commit; its first 16 hex digits at least."""
+        return self.lake.log(source).digest_at(seq)
+
+    def doubt(self, source: str) -> bool:
+        """Nothing is known but what was read."""
+        del source
+        return False
+
+
+def ordered(sources: Sequence[str]) -> list[str]:
+    """Sources in the order to copy them: models last, so that whoever has them has what they read."""
+    return sorted(sources, key=lambda source: source == layout.MODELS)
+
+
+def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:
+    """See that both are the same lake.
+
+    Args:
+        origin: The lake that is copied from.
+        dest: The place that it is copied to.
+        make: Make it a lake, with the same id, if there is none.
+
+    Returns:
+        Whether it was a lake before.
+
+    Raises:
+        NoLakeError, FormatError: The origin is no lake, or one of them is of a newer format.
+        UserError: They are two lakes.
+    """
+    mine = Lake.open(origin)
+    try:
+        theirs = Lake.open(dest)
+    except NoLakeError:
+        if not make:
+            return False
+        with contextlib.suppress(Exists):  # another makes it right now
+            dest.create(layout.LAKE_FILE, origin.get(layout.LAKE_FILE))
+            return False
+        theirs = Lake.open(dest)
+    if theirs.id != mine.id:
+        msg = f"{dest.url}: is another lake (id {theirs.id}) than {origin.url} (id {mine.id})"
+        raise UserError(msg, hint="Nothing was written. Choose an empty folder or prefix, or the right lake.")
+    return True
