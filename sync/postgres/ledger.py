@@ -271,7 +271,7 @@ def commit(connection: Any) -> None:
             connection.commit()
     except SetupError as error:
         hint = "Whether it is in place is not known. Run it again: it looks first, and nothing comes twice."
-        raise SetupError(str(error), hint=hint) from error
+        raise SetupError(error.message, hint=hint) from error
 
 
 def rollback(connection: Any) -> None:
