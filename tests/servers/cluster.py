@@ -39,6 +39,7 @@ class Cluster:
     """A running server; see `postgres_server`.
 
     Attributes:
+        password: Of all its users.
         port: On 127.0.0.1; the same after a restart.
         log: What the server says.
     """
@@ -48,6 +49,7 @@ class Cluster:
         self._data = folder / "data"
         self._user = user
         self._databases = 0
+        self.password = PASSWORD
         self.port = free_port()
         self.log = folder / "server.log"
         secret = folder / "password"
