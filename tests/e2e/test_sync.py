@@ -114,6 +114,8 @@ def test_a_lake_goes_to_a_mirror_and_comes_back(
     said = run("sync", "bucket", cwd=home).ok().out.splitlines()
     assert said[0] == "bucket: news: nothing to do (load 1)"
     assert said[1].startswith("bucket: shop: 1 load, 2 files, ")
+    found = next(f for f in run("doctor", "--json", cwd=home).ok().json if f["what"] == "mirror bucket")
+    assert (found["ok"], "reachable, this lake" in found["found"]) == (True, True)
     # An empty machine has no project, only the URL.
     again = tmp_path / "machine" / "lake"
     (tmp_path / "machine").mkdir()
