@@ -31,6 +31,7 @@ from lakehouse.errors import ContentionError, IntegrityError, NotFoundError, Use
 from lakehouse.parquet.contents import contents
 from lakehouse.parquet.digest import row_hashes, summands
 from lakehouse.parquet.part import DELETED, SEQ, PartBytes, write_part
+from lakehouse.store import Entry
 from lakehouse.tags import tags
 
 if TYPE_CHECKING:
@@ -375,6 +376,10 @@ class _Staged:
     def open(self, key: str) -> BinaryIO:
         """The part as a seekable binary reader. Raises Absent."""
         return io.BytesIO(self.data[key]) if key in self.data else self._lake.store.open(key)
+
+    def stat(self, key: str) -> Entry:
+        """Size of the part. Raises Absent."""
+        return Entry(key, len(self.data[key])) if key in self.data else self._lake.store.stat(key)
 
 
 class _Versions:

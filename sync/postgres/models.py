@@ -21,18 +21,8 @@ from sync.postgres.functions import Place, Shown
 from sync.postgres.history import Form
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
-from sync.postgres.tables import (
-    Action,
-    Known,
-    columns_of,
-    drop,
-    drop_over,
-    dropping,
-    load,
-    new_name,
-    readers,
-    spelled,
-)
+from sync.postgres.placing import columns_of, drop_over, dropping, load, new_name, readers, spelled
+from sync.postgres.tables import Action, Known, drop
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
