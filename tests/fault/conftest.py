@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fault_audit import copied
 from fault_scenarios import SCENARIOS, Scenario, grown
+from proxy import HttpProxy
+from sync_scenarios import CLOUDS, Cloud, Lakes
 
 from lakehouse.provenance import produced_by
 
@@ -55,3 +57,17 @@ def three_loads_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def three_loads(three_loads_template: Path, tmp_path: Path) -> Path:
     """A lake with three loads of the source `shop` and two of `news`, without any catalog; to be damaged."""
     return Path(shutil.copytree(three_loads_template, tmp_path / "three" / "lake"))
+
+
+@pytest.fixture(scope="session")
+def lakes(tmp_path_factory: pytest.TempPathFactory) -> Lakes:
+    """One lake at two moments, to be mirrored; never written to after that, but for hints."""
+    return Lakes.made(tmp_path_factory.mktemp("lakes"))
+
+
+@pytest.fixture(scope="module", params=CLOUDS)
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """A server of buckets, and a proxy before it."""
+    server = request.getfixturevalue(f"{request.param}_server")
+    with HttpProxy(server) as proxy:
+        yield Cloud(kind=request.param, server=server, proxy=proxy)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from clouds import bucket_options
 from fault_processes import Child
 from proxy import Fault, HttpProxy, Kind, Piece, Request, TcpProxy
 
@@ -19,10 +20,11 @@ from lakehouse.models.build import build
 from lakehouse.models.plan import read
 from lakehouse.pack import pack
 from lakehouse.prune import prune
-from lakehouse.store import LocalStore, Store
+from lakehouse.store import LocalStore, Store, open_store
 from lakehouse.tags import create
 from lakehouse.verify import verify
 
+CLOUDS = {"gcs": "gs", "s3": "s3"}
 DAY_ONE = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = {
     "dear": "-- kind: table\n-- key: [sku]\nselect sku, price * 2 as price from shop.items",
@@ -188,6 +190,28 @@ def in_order(rows: list[tuple[object, ...]]) -> Rows:
 def _plain(value: object) -> object:
     """A value as all databases give it."""
     return value.timestamp() if isinstance(value, datetime) else value
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A server of buckets, and a proxy before it.
+
+    Attributes:
+        kind: `gcs` or `s3`.
+        server: Its URL.
+        proxy: The proxy.
+    """
+
+    kind: str
+    server: str
+    proxy: HttpProxy
+
+    def store(self, name: str, *, directly: bool = False, silence_s: float = 60) -> Store:
+        """The store of a name, by way of the proxy or not, as a process opens it that begins."""
+        options = bucket_options(self.kind, self.server if directly else self.proxy.url)
+        if self.kind == "s3":
+            options["config_kwargs"] = {"read_timeout": silence_s}
+        return open_store(f"{CLOUDS[self.kind]}://lakes/{name}/lake", **options)
 
 
 # What a proxy is told to do.

@@ -111,12 +111,6 @@ class Warehouse:
 
 
 @pytest.fixture(scope="module")
-def lakes(tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake at two moments."""
-    return Lakes.made(tmp_path_factory.mktemp("lakes"))
-
-
-@pytest.fixture(scope="module")
 def proxy(postgres_server: Cluster) -> Iterator[TcpProxy]:
     """A proxy before the server."""
     with TcpProxy(postgres_server.port) as proxy:

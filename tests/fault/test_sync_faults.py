@@ -11,18 +11,16 @@ from uuid import uuid4
 
 import pytest
 import stamina
-from clouds import bucket_options
-from proxy import Fault, HttpProxy, Kind, Request
-from sync_scenarios import Lakes, check_place, every_other, from_on, killed_when
+from proxy import Fault, Kind, Request
+from sync_scenarios import Cloud, Lakes, check_place, every_other, from_on, killed_when
 
 import lakehouse.store.gcs
 import lakehouse.store.s3
 from lakehouse import Lake
 from lakehouse.errors import LakehouseError, NoLakeError
-from lakehouse.store import LocalStore, Store, open_store
+from lakehouse.store import LocalStore, Store
 from sync.push import push
 
-CLOUDS = {"gcs": "gs", "s3": "s3"}
 SILENCE_S = 0.4  # in place of a minute
 REQUESTS = {"nothing": 27, "early": 30}  # of the sync to the late lake, and one more
 
@@ -53,20 +51,16 @@ class Mirror:
 
     silence_s = 60.0
 
-    def __init__(self, cloud: str, server: str, proxy: HttpProxy, folder: Path) -> None:
-        self.cloud, self.server, self.proxy, self.folder = cloud, server, proxy, folder
+    def __init__(self, cloud: Cloud, folder: Path) -> None:
+        self.cloud, self.proxy, self.folder = cloud, cloud.proxy, folder
         self.name = f"m-{uuid4().hex[:12]}"
-        self.url = f"{CLOUDS[cloud]}://lakes/{self.name}/lake"
 
     def direct(self) -> Store:
-        return open_store(self.url, **bucket_options(self.cloud, self.server))
+        return self.cloud.store(self.name, directly=True)
 
     def sync(self, lake: Path, *, directly: bool = False, connections: int = 1, machine: str = "") -> None:
         """Push a lake as a process does that begins."""
-        options = bucket_options(self.cloud, self.server if directly else self.proxy.url)
-        if self.cloud == "s3":
-            options["config_kwargs"] = {"read_timeout": self.silence_s}
-        store = open_store(self.url, **options)
+        store = self.cloud.store(self.name, directly=directly, silence_s=self.silence_s)
         push(Lake.open(LocalStore(lake)), store, name=self.name + machine, connections=connections)
 
     def fails(self, lake: Path) -> bool:
@@ -81,25 +75,11 @@ class Mirror:
         return check_place(lakes, self.direct(), self.folder / f"copy-{self.name}")
 
 
-@pytest.fixture(scope="module")
-def lakes(tmp_path_factory: pytest.TempPathFactory) -> Lakes:
-    """One lake at two moments."""
-    return Lakes.made(tmp_path_factory.mktemp("lakes"))
-
-
-@pytest.fixture(scope="module", params=CLOUDS)
-def cloud(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, HttpProxy]]:
-    """Kind and URL of a server, and a proxy before it."""
-    server = request.getfixturevalue(f"{request.param}_server")
-    with HttpProxy(server) as proxy:
-        yield request.param, server, proxy
-
-
 @pytest.fixture
-def new_mirror(cloud: tuple[str, str, HttpProxy], tmp_path: Path) -> Iterator[Callable[[], Mirror]]:
+def new_mirror(cloud: Cloud, tmp_path: Path) -> Iterator[Callable[[], Mirror]]:
     """Makes mirrors that are not there yet."""
-    yield lambda: Mirror(*cloud, tmp_path)
-    cloud[2].clear()
+    yield lambda: Mirror(cloud, tmp_path)
+    cloud.proxy.clear()
 
 
 @pytest.fixture
