@@ -28,6 +28,7 @@ from lakehouse.errors import (
 )
 from lakehouse.replay import replay
 from lakehouse.store import Absent, Entry, LocalStore, Store
+from lakehouse.tags import misfits
 from lakehouse.verify import superseded, verify
 from sync import hints as hinted
 from sync import lines, proof, where
@@ -39,6 +40,7 @@ What = Literal["lake", "log", "part", "tag", "quarantine"]
 Fault = Literal["missing", "truncated", "damaged", "forked", "other"]
 Report = Callable[[int, int], None]
 
+_MEND = "It can be mended from a lake that has it: lakehouse sync --repair"
 _READERS = 16  # parts that are read from a mirror at once
 
 
@@ -140,7 +142,7 @@ def verify_mirror(
                 progress(done, total)
     if deep:
         _deep(there, looks, report)
-    _tags(lake, there, hints, report, whole=sources is None)
+    _tags(lake, there, hints, report, looks, whole=sources is None)
     _quarantine(lake, there, hints, report, names)
     if lake is not None:
         _remember(lake, there, name, hints, looks, report)
@@ -155,9 +157,11 @@ def _check_lake(lake: Lake | None, there: Store, report: MirrorReport) -> None:
         gone = isinstance(error, NoLakeError)
         if lake is None or (gone and not there.folders(holding="_log")):
             raise
-        error.hint = "It can be mended: lakehouse sync --repair"
+        said = "is missing" if gone else f"cannot be read ({error.message})"
+        kind = MissingPartError if gone else FormatError
+        trouble = kind(f"{there.url}/{layout.LAKE_FILE}: {said}", path=layout.LAKE_FILE, hint=_MEND)
         report.problems.append(
-            Problem(what="lake", key=layout.LAKE_FILE, fault="missing" if gone else "damaged", error=error)
+            Problem(what="lake", key=layout.LAKE_FILE, fault="missing" if gone else "damaged", error=trouble)
         )
         return
     if lake is not None and found.id != lake.id:
@@ -303,7 +307,8 @@ class _Look:
                     "damaged",
                     key=getattr(trouble, "path", "") or layout.log_prefix(self.source),
                 )
-            self.log = Log(self.source).extended(log.commits[: min(head, log.head)])
+            ours = min([head, log.head, *(each.first - 1 for each in found if each.fault == "forked")])
+            self.log = Log(self.source).extended(log.commits[:ours])
 
     def _add(
         self,
@@ -349,7 +354,15 @@ def _deep(there: Guarded, looks: Iterable[_Look], report: MirrorReport) -> None:
             )
 
 
-def _tags(lake: Lake | None, there: Guarded, hints: Hints, report: MirrorReport, *, whole: bool) -> None:
+def _tags(
+    lake: Lake | None,
+    there: Guarded,
+    hints: Hints,
+    report: MirrorReport,
+    looks: Sequence["_Look"],
+    *,
+    whole: bool,
+) -> None:
     """Tags of the mirror against those here; of those only here, only such that were there."""
     names = {
         entry.key.removeprefix(f"{layout.TAGS}/").removesuffix(".json"): entry
@@ -360,7 +373,7 @@ def _tags(lake: Lake | None, there: Guarded, hints: Hints, report: MirrorReport,
         key, content = layout.tag_key(name), mine[name]
         try:
             found = there.get(key)
-            tag.parse(found, key=key)
+            about = tag.parse(found, key=key)
         except Absent:
             if content is not None and whole:
                 msg = f"{there.url}/{key}: is missing; it was there when it was synced"
@@ -370,12 +383,14 @@ def _tags(lake: Lake | None, there: Guarded, hints: Hints, report: MirrorReport,
             error.hint = _MEND
             _tag_problem(report, key, "damaged", error)
             continue
-        if content is not None and content != found:
+        logs = [look.log for look in looks if look.log is not None]
+        wrong = [error for log in logs for error in misfits(about, log)]
+        if wrong and content is not None and content != found:
+            msg = f"{there.url}/{key}: {wrong[0].message}"
+            _tag_problem(report, key, "damaged", DamagedPartError(msg, path=key, hint=_MEND))
+        elif content is not None and content != found:
             msg = f"{there.url}/{key}: is another tag than the one of this name here"
             _tag_problem(report, key, "other", ForkError(msg, path=key, hint="Delete the one that is wrong."))
-
-
-_MEND = "It can be mended from a lake that has it: lakehouse sync --repair"
 
 
 def _tag_problem(report: MirrorReport, key: str, fault: Fault, error: LakehouseError) -> None:

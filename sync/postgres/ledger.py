@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, LakehouseError, UserError
+from lakehouse.errors import ForkError, LakehouseError, SetupError, UserError
 from sync.postgres.connecting import execute, fetch, translated
 from sync.postgres.names import literal, quote, sendable
 
@@ -261,9 +261,17 @@ def move(connection: Any, schema: str, log: Log) -> None:
 
 
 def commit(connection: Any) -> None:
-    """Make all of it visible."""
-    with translated("committing"):
-        connection.commit()
+    """Make all of it visible.
+
+    Raises:
+        SetupError: The connection was lost: the server may have done it or not.
+    """
+    try:
+        with translated("committing"):
+            connection.commit()
+    except SetupError as error:
+        hint = "Whether it is in place is not known. Run it again: it looks first, and nothing comes twice."
+        raise SetupError(error.message, hint=hint) from error
 
 
 def rollback(connection: Any) -> None:

@@ -3,7 +3,7 @@
 Absolute times mean nothing across machines; each line gives ours, the peer's, and ours divided by
 the peer's (below 1 is faster or smaller). Rounds alternate between the two, and medians are shown.
 
-    python tests/bench/run.py [import|bulk|commit|start|scale|travel|models …] [--short]
+    python tests/bench/run.py [import|bulk|commit|start|scale|travel|models|sync …] [--short]
 """
 
 import argparse
@@ -176,9 +176,16 @@ def bench_build(folder: Path, *, short: bool) -> None:
     bench_models(folder, short=short, report=_report)
 
 
+def bench_sync(folder: Path, *, short: bool) -> None:
+    """Mirrors: uploads and syncs with nothing to do, Postgres, queries straight on a bucket."""
+    from mirrors import bench_mirrors
+
+    bench_mirrors(folder, short=short, report=_report)
+
+
 PARTS = {
     "import": bench_import, "bulk": bench_bulk, "commit": bench_commit, "start": bench_start,
-    "travel": bench_time_travel, "models": bench_build, "scale": bench_scale,
+    "travel": bench_time_travel, "models": bench_build, "scale": bench_scale, "sync": bench_sync,
 }  # fmt: skip
 
 

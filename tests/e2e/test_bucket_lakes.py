@@ -25,8 +25,8 @@ done = 0
 for n in range(3):
     try:
         with lake.load(source, load_id=f"{name}-{n}") as load:
-            load.write("added", [{"by": name, "n": n}])
-            load.write("newest", [{"id": 1, "by": name, "n": n}], disposition="merge", primary_key="id")
+            load.write("added", [{"who": name, "n": n}])
+            load.write("newest", [{"id": 1, "who": name, "n": n}], disposition="merge", primary_key="id")
         done += 1
     except ContentionError as error:
         print(error, file=sys.stderr)
@@ -176,9 +176,9 @@ def test_several_machines_write_one_lake(
         mine = [load_id for load_id in ids if load_id.startswith(name)]
         assert mine == sorted(mine)
         assert len(mine) == LOADS or "somebody else" in done[name][1]
-    rows = lake.query("select count(*), count(distinct row(by, n)) from one.added").fetchall()
+    rows = lake.query("select count(*), count(distinct row(who, n)) from one.added").fetchall()
     assert rows == [(len(ids), len(ids))]
     for seq, load_id in enumerate(ids, 1):
         by, _, n = load_id.partition("-")
-        assert lake.query(f"select by, n from one.newest_at({seq})").fetchall() == [(by, int(n))]
+        assert lake.query(f"select who, n from one.newest_at({seq})").fetchall() == [(by, int(n))]
     run("--lake", bucket[0], "verify").ok()
