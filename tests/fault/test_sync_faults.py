@@ -28,8 +28,8 @@ REQUESTS = {"nothing": 27, "early": 30}  # of the sync to the late lake, and one
 
 PASSING: list[tuple[Fault, list[pytest.MarkDecorator]]] = [
     (Fault(kind="answer", status=503), []),
-    (Fault(kind="answer", status=429, retry_after_s=0), []),
-    (Fault(kind="cut before"), []),
+    (Fault(kind="answer", status=429, retry_after_s=0), [pytest.mark.soak]),
+    (Fault(kind="cut before"), [pytest.mark.soak]),
     (Fault(kind="cut after"), []),
     (Fault(kind="truncate"), []),
     (Fault(kind="hang before"), [pytest.mark.soak]),  # below, once each
@@ -172,7 +172,7 @@ def cases(step: int) -> list[object]:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("start", "n", "how"), cases(36))
+@pytest.mark.parametrize(("start", "n", "how"), cases(57))
 def test_a_sync_that_dies_at_a_request_leaves_a_lake_that_the_next_one_completes(
     start: str, n: int, how: Fault | Kind, lakes: Lakes, new_mirror: Callable[[], Mirror]
 ) -> None:
