@@ -13,6 +13,7 @@ from lakehouse.errors import LakehouseError, NoLakeError
 
 if TYPE_CHECKING:
     from lakehouse.project import Project
+    from lakehouse.store import Store
     from sync.settings import Mirror
 
 _NEEDED = ("duckdb", "pyarrow", "polars", "dlt", "fsspec", "click", "rich")
@@ -112,7 +113,8 @@ def _lake(place: str) -> Iterator[Finding]:
             what="lake", ok=False, found=f"{place}: {error}", do="Check the path or URL and the rights."
         )
         return
-    yield Finding(what="lake", ok=True, found=lake.url)
+    ok, found, do = _creating(lake.store)
+    yield Finding(what="lake", ok=ok, found=lake.url if ok else f"{lake.url}: {found}", do=do)
     for source in lake.sources():
         try:
             log = lake.log(source)
@@ -176,12 +178,6 @@ def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, st
     from lakehouse.lake import Lake
 
     store = mirror.open()
-    if not store.creates:
-        return (
-            False,
-            "has no create-if-absent, which keeps two writers apart",
-            "Use gs://, s3://, az:// or file://",
-        )
     try:
         there = Lake.open(store).id
     except NoLakeError:
@@ -192,7 +188,27 @@ def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, st
             f"is another lake ({there}, not {lake_id})",
             "Change its url: one prefix holds one lake.",
         )
-    return True, "reachable, this lake", ""
+    ok, found, do = _creating(store)
+    return ok, f"reachable, this lake, {found}", do
+
+
+def _creating(store: "Store") -> tuple[bool | None, str, str]:
+    """Whether a store takes an object only if there is none of that name, which keeps two writers apart."""
+    from lakehouse.store import LocalStore, honours_create
+
+    if isinstance(store, LocalStore):
+        return True, "creates only if absent", ""
+    try:
+        honoured = honours_create(store)
+    except LakehouseError as error:
+        return None, f"not writable ({error.message})", error.hint
+    if honoured:
+        return True, "creates only if absent", ""
+    return (
+        False,
+        "overwrites where it should create only if absent",
+        "Two writers at once can lose a load: let one machine write, or take another service.",
+    )
 
 
 def _database(mirror: "Mirror", _lake_id: str | None) -> tuple[bool | None, str, str]:

@@ -4,7 +4,7 @@ Nothing derived is used or trusted. Each finding is an error of its own kind; fi
 names are reported apart, as they are invisible to every reader.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from lakehouse.replay import replay
 from lakehouse.tags import misfits, read_tags
 
 if TYPE_CHECKING:
+    from lakehouse.core.tag import Tag
     from lakehouse.lake import Lake
 
 Progress = Callable[[int, int], None]
@@ -85,6 +86,7 @@ def verify(
     report = Report()
     named: dict[str, _Named] = {}
     logs: list[Log] = []
+    tags = read_tags(lake.store)  # before the logs: one that is made meanwhile may name a newer load
     for name in [source] if source else lake.sources():
         try:
             log = replay(lake.store, name, checkpoint=False)
@@ -95,7 +97,7 @@ def verify(
         report.errors += _order(log)
         named |= _parts(log)
         logs.append(log)
-    report.errors += _tags(lake, logs, source)
+    report.errors += _tags(lake, tags, logs, source)
     for log in logs:
         report.errors += _sizes(lake, log, named) if fast else ()
     if not fast:
@@ -162,9 +164,14 @@ def _order(log: Log) -> Iterator[IntegrityError]:
         before = commit
 
 
-def _tags(lake: "Lake", logs: list[Log], source: str | None) -> Iterator[IntegrityError]:
+def _tags(
+    lake: "Lake",
+    tags: tuple[Mapping[str, "Tag"], Mapping[str, IntegrityError]],
+    logs: list[Log],
+    source: str | None,
+) -> Iterator[IntegrityError]:
     """Tags name commits that are there, with the digests that they had."""
-    found, broken = read_tags(lake.store)
+    found, broken = tags
     yield from broken.values()
     for tag in found.values():
         for log in logs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lakehouse import Lake, logpack
 from lakehouse.core import layout, tag
 from lakehouse.core.tag import Tag
-from lakehouse.errors import IntegrityError
+from lakehouse.errors import IntegrityError, UserError
 from lakehouse.store import Absent, Exists, Store
 from sync import plan as plans
 from sync.transfer import Transfer
@@ -173,7 +173,7 @@ def _is_published(lake: Lake, content: bytes) -> bool:
     try:
         record = json.loads(content)
         return lake.log(layout.check_source_name(record["source"])).find(record["load_id"]) is not None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, UserError):
         return False
 
 

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import BinaryIO, NoReturn
 
 from lakehouse.core import layout
-from lakehouse.errors import FormatError, UserError
+from lakehouse.errors import FormatError, UnsafePathError, UserError
 from lakehouse.logpack import MOST_BYTES
-from lakehouse.store import Absent, Entry, Store
+from lakehouse.store import Absent, Entry, LocalStore, Store
 
 MOST = MappingProxyType(
     {
@@ -82,7 +82,7 @@ class Guarded:
     def stat(self, key: str) -> Entry:
         """Size and checksums of an object, from a listing where there is one. Raises Absent."""
         top = key.partition("/")[0]
-        if top == layout.DERIVED or self._is_hidden(key):
+        if not _is_plain(key) or self._is_hidden(key):
             raise Absent(key)
         if top != key and top not in self._listed:
             self._listed.add(top)
@@ -90,14 +90,14 @@ class Guarded:
                 pass
         if key not in self._entries:
             self._entries[key] = self._store.stat(key)
-        elif not self._entries[key].checksums:  # of a folder: a name tells nothing of what is behind it
-            return self._store.stat(key)
+        elif isinstance(self._store, LocalStore):  # a name there tells nothing of what is behind it
+            return _file(self._store, key)
         return self._entries[key]
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects whose key begins with the prefix, in order of key."""
         for entry in self._store.list(prefix):
-            if not entry.key.startswith(f"{layout.DERIVED}/") and not self._is_hidden(entry.key):
+            if _is_plain(entry.key) and not self._is_hidden(entry.key):
                 self._entries[entry.key] = entry
                 yield entry
 
@@ -122,6 +122,32 @@ class Guarded:
             return False
         span = layout.log_pack_span(key)
         return (span[0] if span else layout.log_file_seq(key) or 0) > self._until[source]
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a lake may have such a key; a bucket may have any."""
+    pieces = key.split("/")
+    if pieces[0] == layout.DERIVED or any(
+        p in {"", ".", ".."} or not p.isprintable() or "\\" in p for p in pieces
+    ):
+        return False
+    if pieces[1:2] == ["_log"]:
+        seq, span = layout.log_file_seq(key), layout.log_pack_span(key)
+        names = {layout.log_key(pieces[0], seq or 0), layout.log_pack_key(pieces[0], *(span or (0, 0)))}
+        return key in names
+    return True
+
+
+def _file(store: LocalStore, key: str) -> Entry:
+    """Size of a file, or an error where it is no file."""
+    try:
+        return store.stat(key)
+    except Absent:
+        path = store.path(key)
+        if not path.exists():
+            raise
+    msg = f"{path}: is no file; it was not opened"
+    raise UnsafePathError(msg, path=key, hint="Put the real file in its place.")
 
 
 def _most(key: str) -> int:

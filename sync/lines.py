@@ -137,7 +137,12 @@ def _file(
         if file.last and content == mine.get(file.first, min(file.last, mine.head)):
             return min(file.last, mine.head), None  # a log that was cut ends there
         wrong = f"has other lines than the log here ({len(content)} bytes)"
-        forked = not file.last and following is None and _is_another(mine, file, content)
+        ours = (
+            known is not None
+            and known.head >= file.first
+            and known.digest == mine.digest(min(known.head, mine.head))
+        )
+        forked = not file.last and following is None and not ours and _is_another(mine, file, content)
         if file.first + content.count(b"\n") - 1 > mine.head and content.startswith(
             mine.get(file.first, mine.head)
         ):

@@ -1,13 +1,14 @@
 """Push: a lake to its mirror. A lake that the mirror has already costs two requests for each source."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from lakehouse import Lake
-from lakehouse.errors import LakehouseError, NotFoundError
+from lakehouse.errors import IntegrityError, LakehouseError, NotFoundError
 from lakehouse.store import Store
-from sync import beside
+from sync import beside, where
 from sync import hints as hinted
 from sync.engine import Seen, Way
 from sync.hints import Hints, Known
@@ -276,8 +277,13 @@ class _Push:
         try:
             at = self._way.carry(seen, self._transfer, max_bytes=most)
         except LakehouseError as error:
-            self._remember(source, seen.dest, unfinished=True)
-            return SourcePush(plan=seen.plan, after=seen.dest.end, error=error)
+            at = seen.dest
+            if isinstance(error, IntegrityError) and seen.plan.loads:
+                with contextlib.suppress(LakehouseError):  # what comes before the damage is there
+                    at = where.find(self._mirror, source)
+            if seen.error is None:
+                self._remember(source, at, unfinished=True)
+            return SourcePush(plan=seen.plan, after=at.end, error=error)
         self._remember(source, at, unfinished=False)
         return SourcePush(plan=seen.plan, after=at.end)
 
@@ -296,7 +302,6 @@ class _Push:
         heads = {source: about.where.head for source, about in self._hints.sources.items()}
         heads |= {each.source: 0 for each in done if each.error is not None}
         here, hints = self._lake.store, self._hints
-        hints.synced_at = datetime.now(UTC)
         tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags)
         files = beside.push_quarantine(
             here, self._mirror, sources=names, known=hints.quarantine, transfer=self._transfer
@@ -304,6 +309,8 @@ class _Push:
         for each in done:
             if each.error is None:
                 self._packs(each.source)
+        if not stopped and not any(each.error for each in done) and {*self._lake.sources()} <= {*names}:
+            hints.synced_at = datetime.now(UTC)
         total = self._transfer.done
         return PushReport(
             sources=tuple(done), tags=tuple(tags.copied), quarantined=tuple(files.copied),

@@ -11,30 +11,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from lakehouse.errors import LakehouseError, NotFoundError, SetupError, UserError
+from lakehouse.errors import NotFoundError, SetupError, UserError
 from lakehouse.project import CONFIG
+from sync.secrets import HIDDEN, is_misread, is_postgres, is_secret_name, redacted, scrub, secrets_in
 
 if TYPE_CHECKING:
     from lakehouse.project import Project
     from lakehouse.store import Store
 
+__all__ = ["KNOWN", "Mirror", "at", "check", "mirrors", "named", "names", "redacted", "size_bytes"]
+
 RESERVED = ("pull", "status")  # `lakehouse sync` takes these words for something else
-HIDDEN = "***"
 
 KNOWN = {"bandwidth", "connections", "grant_to", "options", "schema_prefix", "url"}
-_POSTGRES = ("postgres", "postgresql")
+_OF_BUCKETS = {"bandwidth", "options"}
+_OF_POSTGRES = {"grant_to", "schema_prefix"}
 _CONNECTIONS = {"bucket": 16, "postgres": 4}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([kKmMgGtT]?)(i?)B?(?:/s)?")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SECRET = re.compile(
-    r"(?:^|[_.-])(?:auth|authorization|credentials?|key|passwd|password|pwd|secret|sig|signature|token)(?:$|[_.-])"
-    r"|(?:key|password|secret|token|connection_string)$",  # sslpassword, sessiontoken
-    re.IGNORECASE,
-)
 _METHODS = {"anon", "browser", "cache", "cloud", "google_default"}  # ways to find credentials, for gcsfs
 _SHORT = 4  # characters: what is shorter is in every text by chance
 
@@ -122,25 +120,12 @@ class Mirror:
         try:
             yield
         except Exception as error:
-            if _scrub(error, self):
+            if scrub(error, self.scrubbed):
                 raise
             raise SetupError(
                 f"{self.shown}: {self.scrubbed(f'{type(error).__name__}: {error}')}",
                 hint="Check the URL, the credentials and the network, then run the same command again.",
             ) from None
-
-
-def _scrub(error: BaseException, mirror: Mirror) -> bool:
-    """Clean an error and those behind it, in place; False if it would still tell a secret."""
-    if isinstance(error, LakehouseError):
-        error.message, error.hint = mirror.scrubbed(error.message), mirror.scrubbed(error.hint)
-    error.args = tuple(mirror.scrubbed(a) if isinstance(a, str) else a for a in error.args)
-    if error.__cause__ is not None and not _scrub(error.__cause__, mirror):
-        error.__cause__ = None
-    if error.__context__ is not None and not _scrub(error.__context__, mirror):
-        error.__context__ = None
-    told = " ".join([str(error), repr(error), *getattr(error, "__notes__", ())])
-    return told == mirror.scrubbed(told)
 
 
 def names(project: "Project") -> list[str]:
@@ -175,6 +160,7 @@ def named(project: "Project", name: str) -> Mirror:
             hint=f"Known settings: {', '.join(sorted(KNOWN))}.",
         )
     url = _url(where, values.get("url"))
+    _check_kind(where, url, values)
     options, secrets = _options(where, values.get("options", {}))
     return _mirror(
         url,
@@ -210,36 +196,6 @@ def at(place: str, project: "Project | None" = None) -> Mirror:
     return _mirror(place, name="")
 
 
-def redacted(url: str) -> str:
-    """A URL without its secrets: passwords and secret parameters become `***`.
-
-    Examples:
-        >>> redacted("postgresql://ann:s3cret@db.example.org/lake?sslmode=require")
-        'postgresql://ann:***@db.example.org/lake?sslmode=require'
-        >>> redacted("gs://my-bucket/lake")
-        'gs://my-bucket/lake'
-    """
-    scheme, found, rest = url.partition("://")
-    if not found:
-        return url
-    if _misread(url):
-        return f"{scheme}://{HIDDEN}"
-    netloc = rest.split("/", 1)[0].split("?", 1)[0]
-    user, at_sign, host = netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    shown = f"{scheme}://{name}{colon}{HIDDEN if colon else ''}{at_sign}{host}{rest[len(netloc) :]}"
-    before, question, query = shown.partition("?")
-    parameters = [p.partition("=") for p in query.split("&")] if question else []
-    return (
-        before
-        + question
-        + "&".join(
-            f"{key}{equals}{HIDDEN if equals and _SECRET.search(key) else value}"
-            for key, equals, value in parameters
-        )
-    )
-
-
 def size_bytes(text: str, where: str) -> int:
     """The number of bytes that a text such as `2MB` or `1.5 GiB` means; kB, MB, GB are decimal.
 
@@ -259,13 +215,13 @@ def size_bytes(text: str, where: str) -> int:
 def _mirror(
     url: str, *, name: str, secrets: tuple[str, ...] = (), connections: int | None = None, **more: Any
 ) -> Mirror:
-    if _misread(url):
+    if is_misread(url):
         raise UserError(
             f"{redacted(url)}: cannot be read as a URL for certain",
             hint="Percent-encode what is special in the user's name and password: @ is %40, / is %2F, ? is %3F, # is %23.",
         )
-    kind: Literal["bucket", "postgres"] = "postgres" if url.split("://", 1)[0] in _POSTGRES else "bucket"
-    found = _secrets_in(url)
+    kind: Literal["bucket", "postgres"] = "postgres" if is_postgres(url) else "bucket"
+    found = secrets_in(url)
     if kind == "bucket" and found:
         raise UserError(
             f"{redacted(url)}: the URL of a bucket holds a secret",
@@ -281,39 +237,13 @@ def _mirror(
     )
 
 
-def _misread(url: str) -> bool:
-    """Whether two readers may cut the URL in different places, so that a part of a password becomes a host."""
-    if "://" not in url:
-        return False
-    rest = url.split("://", 1)[1]
-    netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    scheme = url.split("://", 1)[0]
-    if netloc.count("@") > 1:
-        return True
-    return scheme in _POSTGRES and "@" in rest[len(netloc) :] and "@" not in netloc
-
-
-def _secrets_in(url: str) -> list[str]:
-    """What is secret in a URL, as it is written and as it is meant."""
-    if "://" not in url:
-        return []
-    netloc = re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]
-    password = netloc.rpartition("@")[0].partition(":")[2]
-    query = url.partition("?")[2]
-    written = [
-        password,
-        *(p.partition("=")[2] for p in query.split("&") if _SECRET.search(p.partition("=")[0])),
-    ]
-    return [s for w in written for s in (w, unquote(w)) if s]
-
-
 def _url(where: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise UserError(
             f"{where} has no url", hint='Write: url = "gs://my-bucket/lake", or the NAME of a variable.'
         )
     if "://" in value:
-        if _secrets_in(value):
+        if secrets_in(value):
             raise UserError(
                 f"{where}: the url holds a password",
                 hint='Put the URL into an environment variable and write the variable\'s name: url = "WAREHOUSE_URL".',
@@ -356,7 +286,7 @@ def _options(where: str, values: object) -> tuple[dict[str, Any], tuple[str, ...
             return {key: read(key, inner) for key, inner in value.items()}
         if isinstance(value, str) and value.startswith("$"):
             found = _variable(where, f"options.{name}", value[1:].strip("{}"))
-            if _SECRET.search(name) or _SECRET.search(value[1:].strip("{}")):
+            if is_secret_name(name) or is_secret_name(value[1:].strip("{}")):
                 secrets.append(found)
             return found
         if _is_secret(name, value):
@@ -370,8 +300,8 @@ def _options(where: str, values: object) -> tuple[dict[str, Any], tuple[str, ...
 
 
 def _is_secret(name: str, value: object) -> bool:
-    if not _SECRET.search(name):
-        return isinstance(value, str) and bool(_secrets_in(value))
+    if not is_secret_name(name):
+        return isinstance(value, str) and bool(secrets_in(value))
     if isinstance(value, bool):
         return False
     return not (name == "token" and (value in _METHODS or str(value).endswith(".json")))
@@ -389,6 +319,23 @@ def _roles(where: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(role, str) and role for role in value):
         raise UserError(f"{where}: grant_to is no list of roles", hint='Write: grant_to = ["analysts"].')
     return tuple(value)
+
+
+def _check_kind(where: str, url: str, values: Mapping[str, Any]) -> None:
+    """Refuse settings that would have no effect, and folders that would depend on where one stands."""
+    kind, others = ("Postgres", _OF_BUCKETS) if is_postgres(url) else ("buckets", _OF_POSTGRES)
+    for name in sorted(others & set(values)):
+        raise UserError(
+            f"{where}: {name} is no setting of mirrors in {kind}",
+            hint="What is particular to a connection is in its URL: postgresql://host/db?sslmode=verify-full"
+            if name == "options"
+            else "Leave it out.",
+        )
+    if url.startswith("file://") and not url.startswith("file:///"):
+        raise UserError(
+            f"{where}: {url!r} does not say where the folder is",
+            hint="Write three slashes: file:///mnt/nas/lake.",
+        )
 
 
 def _check_name(name: str, where: str) -> None:

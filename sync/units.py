@@ -134,7 +134,7 @@ def _unit(found: Sequence[Commit], lines: Sequence[bytes], *, whole: bool) -> Un
 
 def _piece(unit: Unit, first: int, last: int) -> Unit:
     """The commits of a unit from one number to another."""
-    if first <= unit.first and unit.last <= last:
+    if (first <= unit.first and unit.last <= last) or last < unit.first:
         return unit
     found = commits.parse_file(
         unit.content, key=layout.log_key(unit.source, unit.first), source=unit.source, cut=True

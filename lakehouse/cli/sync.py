@@ -96,7 +96,7 @@ def sync_command(
         target = mirror.beside(as_) if as_ else mirror
         with target.guarded():
             if target.kind == "postgres":
-                return _to_postgres(lake, target, repair=repair, **options)
+                return _to_postgres(lake, target, repair=repair, bandwidth=rate, **options)
             return _to_bucket(lake, target, repair=repair, bandwidth=rate or target.bandwidth, **options)
 
     each(ctx, here, names, work, as_json=as_json)
@@ -162,15 +162,16 @@ def _to_postgres(
     dry_run: bool,
     sources: list[str] | None,
     max_transfer: int | None,
+    bandwidth: int | None,
     prune: bool,
 ) -> "Told":
     from lakehouse.cli.mirror_reports import loaded
     from lakehouse.cli.progress import transfer
     from sync.postgres import push as warehouse
 
-    if max_transfer is not None:
+    if max_transfer is not None or bandwidth is not None:
         raise UserError(
-            f"{mirror.name}: --max-transfer is for buckets; a database gets each source in one transaction",
+            f"{mirror.name}: --max-transfer and --bandwidth are for buckets; a database gets a source in one transaction",
             hint="Name the bucket, or leave the option out.",
         )
     del prune  # it has no files
@@ -234,7 +235,11 @@ def pull_command(
     from sync import pull
 
     here, names = chosen([mirror] if mirror else [], kind="bucket", one=True)
-    lake = open_lake(ctx)
+    try:
+        lake = open_lake(ctx)
+    except NoLakeError as error:
+        error.hint = f"Get it back first: lakehouse restore {names[0]} {here.lake}"
+        raise
 
     def work(chosen: "Mirror") -> "Told":
         with transfer(chosen.name) as progress:

@@ -132,6 +132,7 @@ def check_relative(path: object, *, named_by: str, within: str) -> str:
         isinstance(path, str)
         and path.startswith(within)
         and not any(c in path for c in "\\\0:\n")
+        and path.encode(errors="ignore").decode() == path  # half of a pair of surrogates is no character
         and all(piece not in ("", ".", "..") for piece in path.split("/"))
     )
     if not ok:

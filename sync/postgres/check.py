@@ -15,12 +15,14 @@ from sync.postgres.connecting import connect, execute, fetch
 from sync.postgres.copying import read_rows
 from sync.postgres.functions import KEY_HASH, Place
 from sync.postgres.history import History, batches, reader
+from sync.postgres.known import Known
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import literal, qualified, quote, schema_identifier
+from sync.postgres.placing import columns_of
 from sync.postgres.push import chosen
 from sync.postgres.source import Settings, plan
-from sync.postgres.tables import Known, Work, columns_of, data_columns, system_columns
+from sync.postgres.tables import Work, data_columns, system_columns
 from sync.postgres.types import EXACT
 
 if TYPE_CHECKING:

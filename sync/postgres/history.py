@@ -107,7 +107,7 @@ class History:
     def changed(self, seq: int) -> Iterator[Stretch]:
         """Versions that begin after a position, and those that end after it, but for those that `closed_at` tells."""
         if self._shape is not None:
-            one = Stretch(sql=self._history(self._shape), key=self.form.key)
+            one = Stretch(sql=self._history_of_touched(self._shape, seq), key=self.form.key)
             yield Stretch(sql=f"{_EVERY} ({one.sql}) WHERE from_load > {seq} OR to_load > {seq}", key=one.key)
             return
         for era, end in self._eras(seq):
@@ -142,6 +142,27 @@ class History:
         rows = scan(self.columns, self.table.files, locate=self.lake.locate, keyed=True)
         return self._named(
             history(versions(inside(rows, self.columns, times=_TIMES), form, times=_TIMES), form)
+        )
+
+    def _history_of_touched(self, form: "Shape", seq: int) -> str:
+        """The versions of the rows whose keys loads after a position touched; of all where one began the state anew."""
+        from lakehouse.duck.sql import scan
+        from lakehouse.duck.versions import history, inside, versions
+
+        if any(base > seq for base in form.bases):
+            return self._history(form)
+        rows = scan(self.columns, self.table.files, locate=self.lake.locate, keyed=True)
+        key = [column for column in self.columns if column.name in form.key]
+        recent = scan(key, self.table.files_since(seq + 1), locate=self.lake.locate, keyed=True)
+        same = " AND ".join(
+            f"_lake_t.{_quoted(k.name)} IS NOT DISTINCT FROM _lake_k.{_quoted(k.name)}" for k in key
+        )
+        touched = (
+            f"SELECT * FROM ({rows}) AS _lake_k WHERE EXISTS "
+            f"(SELECT 1 FROM ({recent}) AS _lake_t WHERE _lake_t._lake_seq > {seq} AND {same})"
+        )
+        return self._named(
+            history(versions(inside(touched, self.columns, times=_TIMES), form, times=_TIMES), form)
         )
 
     def _of_era(self, era: Era, end: int | None) -> str:

@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, LakehouseError, UserError
+from lakehouse.errors import ForkError, LakehouseError, SetupError, UserError
 from sync.postgres.connecting import execute, fetch, translated
 from sync.postgres.names import literal, quote, sendable
 
 ABOUT = "lakehouse"  # the schema
 LAYOUT = 1  # of what a mirror consists of: it is made anew where this is another
 _LOCK = int.from_bytes(hashlib.sha256(b"lakehouse/postgres").digest()[:8], "little", signed=True)
+PATIENCE_MS = 10_000  # for readers of a table that is swapped: those who come later wait behind us
 _MARK = "lakehouse: what is mirrored here, and how far"
 
 _TABLES = """
@@ -177,6 +178,7 @@ def locked(connection: Any, schema: str, log: Log, lake_id: str) -> Position:
     )
     if made:
         create_schema(connection, schema)
+        execute(connection, f"SET LOCAL lock_timeout = {PATIENCE_MS}")
         execute(
             connection,
             f"INSERT INTO lakehouse.positions (schema_name, source, lake_id, seq, digest) VALUES ({mine}, 0, '')",
@@ -185,6 +187,7 @@ def locked(connection: Any, schema: str, log: Log, lake_id: str) -> Position:
     found = read(connection, schema, lake_id, log, lock=True)
     if found is None:  # whoever made it had not committed, and did not
         return locked(connection, schema, log, lake_id)
+    execute(connection, f"SET LOCAL lock_timeout = {PATIENCE_MS}")
     return found
 
 
@@ -258,9 +261,17 @@ def move(connection: Any, schema: str, log: Log) -> None:
 
 
 def commit(connection: Any) -> None:
-    """Make all of it visible."""
-    with translated("committing"):
-        connection.commit()
+    """Make all of it visible.
+
+    Raises:
+        SetupError: The connection was lost: the server may have done it or not.
+    """
+    try:
+        with translated("committing"):
+            connection.commit()
+    except SetupError as error:
+        hint = "Whether it is in place is not known. Run it again: it looks first, and nothing comes twice."
+        raise SetupError(error.message, hint=hint) from error
 
 
 def rollback(connection: Any) -> None:

@@ -19,20 +19,10 @@ from sync.postgres import ddl, functions
 from sync.postgres.connecting import execute
 from sync.postgres.functions import Place, Shown
 from sync.postgres.history import Form
+from sync.postgres.known import Known, drop
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
-from sync.postgres.tables import (
-    Action,
-    Known,
-    columns_of,
-    drop,
-    drop_over,
-    dropping,
-    load,
-    new_name,
-    readers,
-    spelled,
-)
+from sync.postgres.placing import columns_of, drop_over, dropping, load, new_name, readers, spelled
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
@@ -42,6 +32,7 @@ if TYPE_CHECKING:
     from lakehouse.core.log import TableLog
     from lakehouse.lake import Lake
     from sync.postgres.copying import Loaded
+    from sync.postgres.tables import Action
 
 _ROWS = 50_000  # in a batch
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -238,18 +229,28 @@ class ViewWork:
         if self._loaded is None:
             return
         place, old = self.place, None
+        view, base = qualified(self.schema, place.view), qualified(self.schema, place.base)
         seen = readers(connection, place)
+        loaded, kept = self._loaded, False
         if self.before is not None and self.before.kind != self.kind:
             drop(connection, self.schema, self.before)
-        elif self.before is not None:
-            old = new_name()
-            execute(connection, ddl.move_table(self.schema, place.base, to=self.schema, name=old))
-        execute(connection, ddl.move_table(ABOUT, self._loaded.table, to=self.schema, name=place.base))
+        else:
+            kept = self.before is not None
+        columns = columns_of(connection, loaded.schema, loaded.table)
+        if kept and columns == columns_of(connection, self.schema, place.base):
+            # Whoever reads since before finds nothing in another table, but finds rows that are deleted here.
+            rows = f"SELECT * FROM {qualified(loaded.schema, loaded.table)}"
+            execute(connection, [f"DELETE FROM {base}", f"INSERT INTO {base} {rows}"])
+            execute(connection, ddl.drop_table(loaded.schema, loaded.table))
+        else:
+            if kept:
+                old = new_name()
+                execute(connection, ddl.move_table(self.schema, place.base, to=self.schema, name=old))
+            execute(connection, ddl.move_table(ABOUT, loaded.table, to=self.schema, name=place.base))
         have = columns_of(connection, self.schema, place.view)
         if have and have != [(one.identifier, spelled(one.type)) for one in place.visible][: len(have)]:
             drop_over(connection, place)
         items = ", ".join(f"{one.sql} AS {quote(one.identifier)}" for one in place.visible)
-        view, base = qualified(self.schema, place.view), qualified(self.schema, place.base)
         execute(connection, f"CREATE OR REPLACE VIEW {view} AS SELECT {items} FROM {base} AS v")
         execute(connection, functions.comments(place))
         execute(

@@ -6,21 +6,32 @@ the commit. What readers have to wait for comes last: see `Work.install`.
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.core.moments import microseconds
 from lakehouse.core.types import Type
-from lakehouse.errors import IntegrityError, LakehouseError, UserError
+from lakehouse.errors import IntegrityError
 from sync.postgres import ddl, functions
-from sync.postgres.connecting import execute, fetch, translated
-from sync.postgres.copying import LOADING, Loaded, copy_rows, parallel_copy
+from sync.postgres.connecting import execute
+from sync.postgres.copying import Loaded, copy_rows, parallel_copy
 from sync.postgres.functions import KEY_HASH, Place
-from sync.postgres.history import SYSTEM, Form, History, Stretch, batches
+from sync.postgres.history import SYSTEM, History, Stretch, batches
+from sync.postgres.known import Known, drop
 from sync.postgres.ledger import ABOUT, LAYOUT
-from sync.postgres.names import identifier, literal, qualified, quote
+from sync.postgres.names import qualified, quote
+from sync.postgres.placing import (
+    changed,
+    columns_of,
+    drop_over,
+    dropping,
+    load,
+    name_indexes,
+    new_name,
+    readers,
+    spelled,
+)
 from sync.postgres.types import EXACT, TEXTS, PgColumn
 
 if TYPE_CHECKING:
@@ -34,60 +45,6 @@ _TYPES: dict[str, Type] = {
     "change": "string", "changed_columns": TEXTS, KEY_HASH: "int64",
 }  # fmt: skip
 _REQUIRED = ("valid_from", "from_load", "change", "changed_columns")
-TOO_LONG = "54000"  # SQLSTATE: a value does not fit into an index
-_DEPENDED_ON = "2BP01"  # SQLSTATE: something else stands on what is dropped
-_SPELLED = {  # as `format_type` spells types
-    "timestamptz": "timestamp with time zone",
-    "timestamp": "timestamp without time zone",
-    "time": "time without time zone",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the mirror says of a table that is there.
-
-    Attributes:
-        table: Its name in the lake.
-        kind: `table`, or `view` for a model of which the rows of now are kept.
-        view: The view of its rows as of now.
-        base: The table with its rows.
-        history: The view of all versions, if there is one.
-        form: How its versions were told apart.
-        made: Digest of the statements by which what stands over it was made.
-        columns: Name, identifier and type in the lake of each column.
-    """
-
-    table: str
-    kind: str
-    view: str
-    base: str
-    history: str | None
-    form: Mapping[str, Any]
-    made: str
-    columns: tuple[tuple[str, str, Type], ...] = ()
-
-
-def known(connection: Any, schema: str) -> dict[str, Known]:
-    """The tables that are mirrored in a schema, by name."""
-    where = f"WHERE schema_name = {literal(schema)}"
-    columns: dict[str, list[tuple[str, str, Type]]] = {}
-    for row in fetch(
-        connection,
-        f"SELECT table_name, column_name, identifier, lake_type FROM lakehouse.columns {where} ORDER BY table_name, place",
-    ).to_pylist():
-        columns.setdefault(row["table_name"], []).append(
-            (row["column_name"], row["identifier"], json.loads(row["lake_type"]))
-        )
-    asked = f"SELECT table_name, kind, view_name, base_name, history_name, form, made FROM lakehouse.tables {where}"
-    return {
-        row["table_name"]: Known(
-            table=row["table_name"], kind=row["kind"], view=row["view_name"], base=row["base_name"],
-            history=row["history_name"], form=json.loads(row["form"]), made=row["made"],
-            columns=tuple(columns.get(row["table_name"], ())),
-        )
-        for row in fetch(connection, asked).to_pylist()
-    }  # fmt: skip
 
 
 def system_columns(place: Place) -> list[PgColumn]:
@@ -303,7 +260,7 @@ class Work:
             columns = [PgColumn(name=name, identifier=name, type=_TYPES[name]) for name in names]
             staged = load(connection, rows.to_batches(), columns, ())
             execute(connection, f"ANALYZE {qualified(ABOUT, staged.table)}")
-            self.closed = _changed(
+            self.closed = changed(
                 connection,
                 f"UPDATE {base} AS b SET {system['to_load']} = s.to_load, {system['valid_to']} = s.valid_to "
                 f"FROM (SELECT DISTINCT * FROM {qualified(ABOUT, staged.table)}) AS s WHERE b.{system[KEY_HASH]} = s.key_hash "
@@ -320,7 +277,7 @@ class Work:
         if end is None:
             return
         at = microseconds(self.history.log.commits[end - 1].effective_at)
-        self.closed += _changed(
+        self.closed += changed(
             connection,
             f"UPDATE {base} SET {system['to_load']} = {end}, {system['valid_to']} = timestamptz 'epoch' + {at} * interval '1 microsecond' "
             f"WHERE {system['to_load']} IS NULL AND {system['from_load']} <= {self.since}",
@@ -400,105 +357,3 @@ def _digest(place: Place, form: Mapping[str, Any]) -> str:
         functions.comments(place, key=place.form.key), dict(form),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def load(
-    connection: Any,
-    rows: "Iterator[pa.RecordBatch] | Sequence[pa.RecordBatch]",
-    columns: Sequence[PgColumn],
-    required: Sequence[str],
-) -> Loaded:
-    """A new table with rows, which nobody sees before the commit."""
-    name = new_name()
-    execute(connection, ddl.create_table(ABOUT, name, columns, required=required))
-    return Loaded(schema=ABOUT, table=name, rows=copy_rows(connection, ABOUT, name, rows, columns))
-
-
-def new_name() -> str:
-    """A name for a table that nobody looks for."""
-    return f"{LOADING}{uuid.uuid4().hex[:12]}"
-
-
-def spelled(kind: str) -> str:
-    """A type as the server spells it."""
-    return _SPELLED.get(kind, kind)
-
-
-def readers(connection: Any, place: Place) -> list[str]:
-    """The statements that give the roles that may read a table the same right again, where it is made anew."""
-    names = [qualified(place.schema, name) for name in (place.base, place.view, place.history) if name]
-    oids = ", ".join(f"to_regclass({literal(name)})" for name in names)
-    rows = fetch(
-        connection,
-        "SELECT c.relname, coalesce(quote_ident(r.rolname), 'PUBLIC') AS role FROM pg_class AS c, aclexplode(c.relacl) AS a "
-        "LEFT JOIN pg_roles AS r ON r.oid = a.grantee "
-        f"WHERE c.oid IN ({oids}) AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner",
-    ).to_pylist()
-    return [f"GRANT SELECT ON {qualified(place.schema, row['relname'])} TO {row['role']}" for row in rows]
-
-
-def name_indexes(connection: Any, schema: str, table: str) -> None:
-    """Give the indexes of a table names that say whose they are."""
-    found = fetch(
-        connection,
-        "SELECT i.relname FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid "
-        f"WHERE x.indrelid = to_regclass({literal(qualified(schema, table))}) ORDER BY i.oid",
-    )
-    for at, name in enumerate(found.column(0).to_pylist(), 1):
-        to = identifier(f"_{table}", f"_{at}")
-        execute(connection, f"ALTER INDEX {qualified(schema, name)} RENAME TO {quote(to)}")
-
-
-def columns_of(connection: Any, schema: str, name: str) -> list[tuple[str, str]]:
-    """Identifier and type of each column of a relation; none where there is no such."""
-    rows = fetch(
-        connection,
-        "SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS kind FROM pg_attribute AS a "
-        f"WHERE a.attrelid = to_regclass({literal(qualified(schema, name))}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-    ).to_pylist()
-    return [(row["attname"], row["kind"]) for row in rows]
-
-
-def drop_over(connection: Any, place: Place) -> None:
-    """Drop what stands over a table of versions."""
-    for statement in functions.dropped(place):
-        dropping(connection, statement, place)
-
-
-def drop(connection: Any, schema: str, there: Known) -> None:
-    """Drop all of a table that is mirrored."""
-    place = Place(
-        schema=schema, table=there.table, view=there.view, base=there.base, history=there.history, columns=(),
-        form=Form(),
-    )  # fmt: skip
-    drop_over(connection, place)
-    dropping(connection, ddl.drop_table(schema, there.base), place)
-
-
-def dropping(connection: Any, statement: str, place: Place) -> None:
-    """Drop something of ours.
-
-    Raises:
-        UserError: Something that is not ours stands on it.
-    """
-    try:
-        execute(connection, statement)
-    except LakehouseError as error:
-        if state_of(error) != _DEPENDED_ON:
-            raise
-        raise UserError(
-            f"{place.schema}.{place.table} has to be made anew in the mirror, and something that is not ours stands on it: {error.message}",
-            hint="Drop it, sync, and make it again; or let it read from a copy. Nothing was changed.",
-        ) from error
-
-
-def _changed(connection: Any, statement: str) -> int:
-    """Run an UPDATE; how many rows it changed."""
-    with translated("closing versions"), connection.cursor() as cursor:
-        cursor.execute(statement)
-        return int(cursor.rowcount)
-
-
-def state_of(error: LakehouseError) -> str:
-    """What the server calls an error."""
-    return str(getattr(error.__cause__, "sqlstate", "") or "")

@@ -1,6 +1,7 @@
 """What stores on a network do with each request, and when requests fail: a proxy before the real servers."""
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -191,8 +192,10 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize(
+    ("fault", "use"),
+    [*itertools.product(("503", "reset"), USES), *itertools.product(("500", "429"), ("create", "get"))],
+)
 def test_what_fails_three_times_is_done_at_the_fourth(
     fault: str, use: str, store: FsspecStore, proxy: HttpProxy
 ) -> None:
@@ -270,10 +273,9 @@ def test_where_nothing_listens_there_are_few_attempts(open_at: Callable[..., Fss
                 use(store)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(("status", "use"), [(401, "get"), (401, "create"), *((403, use) for use in USES)])
 def test_a_refusal_is_not_asked_again_and_names_the_right(
-    use: str, status: int, store: FsspecStore, proxy: HttpProxy
+    status: int, use: str, store: FsspecStore, proxy: HttpProxy
 ) -> None:
     proxy.clear(lambda _: Fault(kind="answer", status=status))
     with pytest.raises(SetupError, match="access was refused") as caught:

@@ -407,6 +407,9 @@ def test_a_part_that_is_damaged_or_gone_here_is_not_pushed(lake: Lake, make_stor
     with pytest.raises(MissingPartError, match="no pack stands for it"):
         push(lake, make_store(), name="m")
     assert Lake.open(make_store()).log("shop").head == 1  # what comes before it is there
+    failed = {each.source: each for each in push(lake, make_store(), name="m", raising=False).sources}
+    assert isinstance(failed["shop"].error, MissingPartError)
+    assert (failed["shop"].after.seq, failed["fires"].error) == (1, None)
     assert parts[1].path not in [entry.key for entry in make_store().list("shop/")]
     lake.store.put(parts[1].path, content)
     push(lake, make_store(), name="m")

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
+import fsspec
 import pytest
 from clouds import free_port
 from cluster import PASSWORD, Cluster
@@ -26,6 +27,9 @@ from lakehouse.cli.sync import sync_command
 from sync import settings
 
 Project = Callable[..., Path]
+
+HIDDEN = "hunter/22@:%"  # a password, which nothing may show
+QUOTED = quote(HIDDEN, safe="")
 
 
 @pytest.fixture
@@ -85,31 +89,37 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, di
     url = f"s3://lakes/{prefix}"
     more = f'options = {{endpoint_url = "{server}", key = "$LAKE_KEY", secret = "$LAKE_SECRET"}}'
     return url, f'url = "{url}"\n{more}', {
-        "LAKE_KEY": "testing", "LAKE_SECRET": "testing", "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "LAKE_KEY": "AKIAHUNTER22", "LAKE_SECRET": HIDDEN, "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "AKIAHUNTER22", "AWS_SECRET_ACCESS_KEY": HIDDEN, "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
 
 
 def test_a_lake_goes_to_a_mirror_and_comes_back(
-    project: Project, bucket: tuple[str, str, dict[str, str]], tmp_path: Path
+    project: Project,
+    bucket: tuple[str, str, dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, lines, environment = bucket
     home = project(bucket=lines)
 
-    def ask(*args: object) -> Done:
-        return program(*args, cwd=home, **environment).ok()
-
-    said = ask("sync").out.splitlines()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if "FSSPEC_GS" in environment:  # this process has read its environment already
+        monkeypatch.setitem(fsspec.config.conf, "gs", json.loads(environment["FSSPEC_GS"]))
+    said = program("sync", cwd=home).ok().out.splitlines()
     assert [line.split(", ")[0] for line in said] == ["bucket: news: 1 load", "bucket: shop: 3 loads"]
     assert said[1].endswith(" sent; now at load 3")
     load(home / "lake", "z", day=5)
-    said = ask("sync", "bucket").out.splitlines()
+    said = run("sync", "bucket", cwd=home).ok().out.splitlines()
     assert said[0] == "bucket: news: nothing to do (load 1)"
     assert said[1].startswith("bucket: shop: 1 load, 2 files, ")
+    found = next(f for f in run("doctor", "--json", cwd=home).ok().json if f["what"] == "mirror bucket")
+    assert (found["ok"], "reachable, this lake" in found["found"]) == (True, True)
     # An empty machine has no project, only the URL.
     again = tmp_path / "machine" / "lake"
     (tmp_path / "machine").mkdir()
-    done = program("restore", url, "lake", cwd=again.parent, **environment).ok()
+    done = program("restore", url, "lake", cwd=again.parent).ok()
     assert "shop: up to load 4 (2026-03-05 12:00:00Z)" in done.out
     assert {path: raw for path, raw in bytes_below(again).items() if path.endswith(".parquet")} == {
         path: raw for path, raw in bytes_below(home / "lake").items() if path.endswith(".parquet")
@@ -124,8 +134,11 @@ def test_a_lake_goes_to_a_mirror_and_comes_back(
         "select * from shop.products order by sku",
     )
     here, restored = (run(*asked, "--lake", lake).ok().out for lake in (home / "lake", again))
-    assert here == restored == ask(*asked, "--lake", url).out
+    assert here == restored == run(*asked, "--lake", url).ok().out
     assert len(here.splitlines()) == 3
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for secret in (HIDDEN, "AKIAHUNTER22"):
+        assert secret.encode() not in kept
 
 
 def test_a_sync_that_has_nothing_to_do_says_so_in_json_too(project: Project, tmp_path: Path) -> None:
@@ -342,6 +355,7 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
     run("sync", cwd=home).failed(2, "there is no lake here")
+    run("sync", "pull", "nas", cwd=home).failed(2, "lakehouse restore nas lake")
 
 
 def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
@@ -466,9 +480,6 @@ def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: P
 
 # --- Secrets --------------------------------------------------------------------------------------
 
-HIDDEN = "hunter/22@:%"
-QUOTED = quote(HIDDEN, safe="")
-
 
 def told_nothing(*texts: str) -> None:
     """Neither the password nor a longer piece of it is in a text."""
@@ -534,17 +545,18 @@ def warehouse(postgres_server: Cluster, project: Project) -> tuple[Path, str, di
 
 
 def test_a_lake_goes_into_a_database(
-    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, database, environment = warehouse
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
 
-    def ask(*args: object) -> Done:
-        done = program(*args, cwd=home, **environment).ok()
+    def ask(*args: object, by: Callable[..., Done] = run) -> Done:
+        done = by(*args, cwd=home).ok()
         assert PASSWORD not in done.out + done.err
         return done
 
     assert "would bring 3 loads, 1 table; to load 3: products new" in ask("sync", "--dry-run").out
-    said = ask("sync").out.splitlines()
+    said = ask("sync", by=program).out.splitlines()
     assert said[0].startswith("warehouse: news: 1 load, 1 table, 1 row version written")
     assert said[1].startswith("warehouse: shop: 3 loads, 1 table, ")
     assert said[1].endswith("; now at load 3")
@@ -598,7 +610,8 @@ def test_a_database_is_told_what_it_lacks(
     assert looked()["ok"] is False
     assert f'GRANT CREATE ON DATABASE "{database}" TO "{user}"' in str(looked()["do"])
     run("sync", cwd=home).failed(6)
-    run("sync", "--max-transfer", "1MB", cwd=home).failed(2, "--max-transfer is for buckets")
+    for option in ("--max-transfer", "--bandwidth"):
+        run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
     run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from fault_processes import Child
-from proxy import Fault, HttpProxy, Kind, Request
+from proxy import Fault, HttpProxy, Kind, Piece, Request, TcpProxy
 
 from lakehouse import Lake
 from lakehouse.core import layout
@@ -26,6 +27,12 @@ DAY_ONE = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = {
     "dear": "-- kind: table\n-- key: [sku]\nselect sku, price * 2 as price from shop.items",
     "lines": "select count(*) as n from shop.log",
+}
+COLUMNS = {
+    "items": "sku, price, name",
+    "log": 'line, "at"',
+    "page": "text",
+    "dear": "sku, price",
 }
 TABLES = {"shop": ("items", "log"), "news": ("page",), "models": ("dear",)}
 VIEW = "select * from models.lines"
@@ -85,9 +92,13 @@ class Lakes:
             for seq in range(log.head + 1):
                 self.digests[source, seq] = log.digest_at(seq) if seq else ""
                 for table in tables:
-                    sql = f"select * from {source}.{table}_at({seq})"
-                    self.rows[source, table, seq] = _sorted(session.query(sql).fetchall())
+                    sql = f"select {COLUMNS[table]} from {source}.{table}_at({seq})"
+                    self.rows[source, table, seq] = in_order(session.query(sql).fetchall())
         session.connection.close()
+
+    def count(self, source: str, table: str, seq: int) -> int:
+        """How many rows a table has after a load."""
+        return len(self.rows[source, table, seq])
 
     def heads(self) -> dict[str, int]:
         """Where the logs end at the late moment."""
@@ -104,7 +115,27 @@ class Lakes:
                 assert head in range(1, self.heads()[source] + 1), f"{source}: {head}"
                 assert log.digest.startswith(self.digests[source, head][:16])
                 for table in set(TABLES[source]) & set(log.tables):
-                    rows = _sorted(session.query(f"select * from {source}.{table}").fetchall())
+                    rows = in_order(
+                        session.query(f"select {COLUMNS[table]} from {source}.{table}").fetchall()
+                    )
+                    assert rows == self.rows[source, table, head], f"{source}.{table} after load {head}"
+            if layout.MODELS in report.sources:
+                assert session.query(VIEW).fetchall()
+        finally:
+            session.connection.close()
+        return report.sources
+
+    def ask(self, mirror: Lake) -> dict[str, int]:
+        """The same while it grows: fail unless a reader finds it whole at some moment; returns where its logs end."""
+        report = verify(mirror)
+        assert not report.errors, [str(error) for error in report.errors]
+        session = mirror.session()
+        try:
+            for source, head in report.sources.items():
+                for table in TABLES[source]:
+                    rows = in_order(
+                        session.query(f"select {COLUMNS[table]} from {source}.{table}_at({head})").fetchall()
+                    )
                     assert rows == self.rows[source, table, head], f"{source}.{table} after load {head}"
             if layout.MODELS in report.sources:
                 assert session.query(VIEW).fetchall()
@@ -150,8 +181,13 @@ def _extend(lake: Lake, project: Path) -> None:
     raise AssertionError("a gate was to refuse the load")
 
 
-def _sorted(rows: list[tuple[object, ...]]) -> Rows:
-    return sorted(map(repr, rows))
+def in_order(rows: list[tuple[object, ...]]) -> Rows:
+    return sorted(repr(tuple(_plain(value) for value in row)) for row in rows)
+
+
+def _plain(value: object) -> object:
+    """A value as all databases give it."""
+    return value.timestamp() if isinstance(value, datetime) else value
 
 
 # What a proxy is told to do.
@@ -172,12 +208,14 @@ def every_other(fault: Fault) -> Callable[[Request], Fault | None]:
     return lambda request: fault if request.n % 2 else None
 
 
-def killed_at(n: int, kind: Kind, proxy: HttpProxy, action: Callable[[], object]) -> bool:
-    """Run something in a process that is killed as the proxy gets its n-th request.
+def killed_when(
+    meant: Callable[[Any], bool], kind: Kind, proxy: HttpProxy | TcpProxy, action: Callable[[], object]
+) -> bool:
+    """Run something in a process that is killed as the proxy gets a certain request, or piece.
 
     Args:
-        n: Number of the request.
-        kind: What the proxy does with that request: `cut before` or `cut after`.
+        meant: Whether it is the one.
+        kind: What the proxy does with it: `cut before` or `cut after`.
         proxy: What the process speaks through.
         action: What it runs.
 
@@ -186,8 +224,8 @@ def killed_at(n: int, kind: Kind, proxy: HttpProxy, action: Callable[[], object]
     """
     born = threading.Event()
 
-    def kill(request: Request) -> Fault | None:
-        if request.n != n:
+    def kill(request: Request | Piece) -> Fault | None:
+        if not meant(request):
             return None
         born.wait(30)
         child.kill()

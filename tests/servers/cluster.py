@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,7 @@ class Cluster:
     """A running server; see `postgres_server`.
 
     Attributes:
+        password: Of all its users.
         port: On 127.0.0.1; the same after a restart.
         log: What the server says.
     """
@@ -48,6 +50,8 @@ class Cluster:
         self._data = folder / "data"
         self._user = user
         self._databases = 0
+        self.password = PASSWORD
+        self._lock = threading.RLock()  # a thread may ask whether it runs while another stops it
         self.port = free_port()
         self.log = folder / "server.log"
         secret = folder / "password"
@@ -76,12 +80,14 @@ class Cluster:
 
     def restart(self, mode: Stop = "fast", *, fsync: bool = False) -> None:
         """Stop it and start it again on the same port."""
-        self.stop(mode)
-        self.start(fsync=fsync)
+        with self._lock:
+            self.stop(mode)
+            self.start(fsync=fsync)
 
     def is_running(self) -> bool:
         """Whether the server lives."""
-        return self._try("pg_ctl", "status", "-D", str(self._data)).returncode == 0
+        with self._lock:
+            return self._try("pg_ctl", "status", "-D", str(self._data)).returncode == 0
 
     def new_database(self) -> str:
         """Name of a new, empty database."""
@@ -116,7 +122,8 @@ class Cluster:
         return done.stdout.removesuffix("\n")
 
     def _run(self, command: str, *arguments: str) -> None:
-        done = self._try(command, *arguments)
+        with self._lock:
+            done = self._try(command, *arguments)
         if done.returncode:
             said = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
             pytest.fail(f"{command} ended with {done.returncode}: {done.stderr}\n{said}")

@@ -132,6 +132,7 @@ class Warehouse:
         function: str,
         kept: Sequence[int],
     ) -> None:
+        from lakehouse.duck.compacted import shape
         from lakehouse.duck.versions import outside
 
         table = log.tables[row["table_name"]]
@@ -139,6 +140,9 @@ class Warehouse:
             return  # JSON may be spelled anew where it did not change
         moments = [log.commits[seq - 1].effective_at.isoformat() for seq in kept if seq]
         change = outside(["change"], table.columns)[0]
+        told_by_key = shape(table) is not None and not shape(table).grouped
+        # Of rows that differ in nothing that counts, either may be the one that is shown.
+        columns = [(c, pg) for c, pg in columns if told_by_key or c.name not in table.last.volatile]
         own = [_column(change[1:-1], "string")]
         names = ", ".join([change, *(duck_quote(c.name) for c, _ in columns)])
         theirs = ", ".join(quote(pg.identifier) for _, pg in [*own, *columns])

@@ -148,6 +148,11 @@ def test_options_that_only_say_where_secrets_are_are_fine(tmp_path: Path, option
         ('url = "gs://b/l"\nconnections = 0', ("connections is 0",)),
         ('url = "gs://b/l"\nregion = "x"', ("unknown setting 'region'", "bandwidth")),
         ('url = "gs://b/l"\noptions = 3', ("options is no table",)),
+        ('url = "gs://b/l"\ngrant_to = ["a"]', ("grant_to is no setting of mirrors in buckets",)),
+        ('url = "postgresql://db"\noptions = {sslmode = "x"}', ("options is no setting", "in its URL")),
+        ('url = "postgresql://db"\nbandwidth = "2MB"', ("bandwidth is no setting of mirrors in Postgres",)),
+        ('url = "postgresql://db"\ngrant_to = "a"', ("grant_to is no list",)),
+        ('url = "file://backup"', ("three slashes",)),
     ],
 )
 def test_wrong_settings_are_told(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
