@@ -364,6 +364,10 @@ def test_a_plan_and_a_status_change_nothing(three_loads: Shop) -> None:
     found = status(three_loads.lake, three_loads.url, name="w")[0]
     assert (found.relation, found.loads, found.here.digest) == ("equal", 0, found.there.digest)
     assert found.synced_at is not None
+    assert found.verified_at is None
+    check = verify(three_loads.lake, three_loads.url, name="w").sources[0]
+    assert [(check.versions,)] == three_loads.rows("select count(*) from shop.products_history")
+    assert status(three_loads.lake, three_loads.url, name="w")[0].verified_at is not None
     assert three_loads.sync(dry_run=True).sources[0].tables == ()
 
 
