@@ -278,7 +278,7 @@ def status_records(
             "mirror": mirror.name, "url": mirror.shown, "kind": mirror.kind, "source": s.source,
             "relation": s.relation, "here": s.here.seq, "there": s.there.seq, "loads": s.loads,
             "files": getattr(s, "files", None), "size_bytes": getattr(s, "size_bytes", None),
-            "synced_at": _instant(s.synced_at), "verified_at": _instant(getattr(s, "verified_at", None)),
+            "synced_at": _instant(s.synced_at), "verified_at": _instant(s.verified_at),
             "error": error_record(s.error) if s.error else None,
         }
         for s in found

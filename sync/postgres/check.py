@@ -1,7 +1,7 @@
 """Verify a mirror in Postgres: what is there, load by load, against what the lake has.
 
 The rows are read back and their content digests made anew, by the same code that makes those of parts. Nothing that
-the mirror says of itself is trusted but how far it is. Nothing is written.
+the mirror says of itself is trusted but how far it is. Nothing is written to it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.log import Log
 from lakehouse.errors import IntegrityError, LakehouseError
+from sync import hints
 from sync.postgres import ledger
 from sync.postgres.connecting import connect, execute, fetch
+from sync.postgres.connecting import place as shown
 from sync.postgres.copying import read_rows
 from sync.postgres.functions import KEY_HASH, Place
 from sync.postgres.history import History, batches, reader
+from sync.postgres.known import Known
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import literal, qualified, quote, schema_identifier
 from sync.postgres.placing import columns_of
 from sync.postgres.push import chosen
 from sync.postgres.source import Settings, plan
-from sync.postgres.tables import Known, Work, data_columns, system_columns
+from sync.postgres.tables import Work, data_columns, system_columns
 from sync.postgres.types import EXACT
+from sync.where import Where
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,7 +88,7 @@ def verify(
     sources: Sequence[str] | None = None,
     deep: bool = False,
 ) -> PgCheck:
-    """Compare a mirror in Postgres with the lake.
+    """Compare a mirror in Postgres with the lake. Nothing is written but when it was verified, in the lake.
 
     Always: the loads, how many versions begin and end with each load, and the content digest of the rows of now. A mirror that
     is behind is compared with the lake as of its own position.
@@ -92,7 +96,7 @@ def verify(
     Args:
         lake: The lake.
         url: Where the server is.
-        name: What the mirror is called.
+        name: What the mirror is called, under which it is remembered that it was verified.
         schema_prefix: What names of schemas begin with.
         sources: Which sources; all by default.
         deep: Compare the content of all versions, too, and with it the state as of every load.
@@ -101,8 +105,8 @@ def verify(
         SetupError: The server cannot be reached.
         IntegrityError: A part of the lake is missing or damaged.
     """
-    del name
     found = PgCheck()
+    proven: dict[str, Where] = {}
     settings = Settings(url=url, schema_prefix=schema_prefix)
     with connect(url) as connection:
         for source in chosen(lake, sources):
@@ -126,6 +130,11 @@ def verify(
                 continue
             if relation != "behind":
                 _check(connection, lake, log, there, settings, check, deep=deep)
+                if not (check.errors or check.skipped):
+                    proven[source] = Where(head=there.seq, digest=there.digest)
+    if proven:
+        known = hints.load(lake.store, name, lake_id=lake.id, url=shown(url))
+        hints.verified(lake.store, name, known, proven)
     return found
 
 
@@ -188,10 +197,10 @@ def _check_table(
         return
     if not columns_of(connection, place.schema, place.view):
         check.errors.append(_wrong(check, work.name, f"has lost its view {place.view}"))
-    mine = _summed(_known_at(_mine(duck, history), check.seq), deep=deep)
-    theirs = _summed(_theirs(connection, place, known), deep=deep)
+    mine, _ = _summed(_known_at(_mine(duck, history), check.seq), deep=deep)
+    theirs, versions = _summed(_theirs(connection, place, known), deep=deep)
     check.tables += 1
-    check.versions += sum(count for count, _ in theirs.values())
+    check.versions += versions
     loads = [load for load in sorted(mine.keys() | theirs.keys()) if mine.get(load) != theirs.get(load)]
     if loads:
         one = loads[0]
@@ -245,8 +254,8 @@ def _known_at(pieces: Iterable[Piece], seq: int) -> Iterator[Piece]:
         yield own, rows
 
 
-def _summed(pieces: Iterable[Piece], *, deep: bool) -> dict[int, tuple[int, str]]:
-    """Versions that begin or end with each load: how many, and a digest of what they say.
+def _summed(pieces: Iterable[Piece], *, deep: bool) -> tuple[dict[int, tuple[int, str]], int]:
+    """Versions that begin or end with each load: how many, and a digest of what they say; and how many there are.
 
     Unless `deep`, only what still holds counts with its content, and all else with where it begins and ends.
     """
@@ -257,9 +266,11 @@ def _summed(pieces: Iterable[Piece], *, deep: bool) -> dict[int, tuple[int, str]
     from lakehouse.parquet.digest import add, combine_by, row_hashes
 
     found: dict[int, list[str]] = {}
+    versions = 0
     for system, data in pieces:
         if not system.num_rows:
             continue
+        versions += system.num_rows
         told = pa.table(
             [system[name].cast(pa.string()) if name == "change" else system[name] for name in _COMPARED],
             names=list(_COMPARED),
@@ -278,7 +289,7 @@ def _summed(pieces: Iterable[Piece], *, deep: bool) -> dict[int, tuple[int, str]
             for load, digest in combine_by(hashes[there], loads).items():
                 found.setdefault(load, []).append(digest)
     summed = {load: add(digests) for load, digests in found.items()}
-    return {load: (int(digest.partition(":")[0]), digest) for load, digest in summed.items()}
+    return {load: (int(digest.partition(":")[0]), digest) for load, digest in summed.items()}, versions
 
 
 def _check_view(connection: Any, work: ViewWork, check: SourceCheck) -> None:

@@ -19,10 +19,10 @@ from sync.postgres import ddl, functions
 from sync.postgres.connecting import execute
 from sync.postgres.functions import Place, Shown
 from sync.postgres.history import Form
+from sync.postgres.known import Known, drop
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
 from sync.postgres.placing import columns_of, drop_over, dropping, load, new_name, readers, spelled
-from sync.postgres.tables import Action, Known, drop
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lakehouse.core.log import TableLog
     from lakehouse.lake import Lake
     from sync.postgres.copying import Loaded
+    from sync.postgres.tables import Action
 
 _ROWS = 50_000  # in a batch
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
+from sync import hints
 from sync.postgres import ledger
-from sync.postgres.connecting import connect
+from sync.postgres.connecting import connect, place
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
@@ -88,6 +89,7 @@ class SourceStatus:
         here: Where the log ends.
         there: Where the mirror ends.
         synced_at: When it was last pushed.
+        verified_at: When what is there was last found to be as in the lake.
         error: What is wrong; None if nothing is.
     """
 
@@ -97,6 +99,7 @@ class SourceStatus:
     here: Position
     there: Position
     synced_at: datetime | None = None
+    verified_at: datetime | None = None
     error: LakehouseError | None = None
 
     @property
@@ -176,15 +179,15 @@ def status(
     Args:
         lake: The lake.
         url: Where the server is.
-        name: What the mirror is called.
+        name: What the mirror is called, under which it is remembered when it was verified.
         schema_prefix: What names of schemas begin with.
         sources: Which sources; all by default.
 
     Raises:
         SetupError: The server cannot be reached.
     """
-    del name
     found = []
+    known = hints.load(lake.store, name, lake_id=lake.id, url=place(url)).sources
     with connect(url) as connection:
         there = ledger.is_there(connection)
         for source in chosen(lake, sources):
@@ -201,6 +204,7 @@ def status(
                 SourceStatus(
                     source=source, schema=schema, relation=relation, here=here, there=position or Position(),
                     synced_at=position.synced_at if position else None, error=error,
+                    verified_at=known[source].verified_at if source in known else None,
                 )
             )  # fmt: skip
     return found

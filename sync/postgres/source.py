@@ -16,11 +16,12 @@ from sync.postgres.connecting import execute, translated
 from sync.postgres.copying import drop_abandoned
 from sync.postgres.functions import Place
 from sync.postgres.history import History, reader
+from sync.postgres.known import Known, drop, known
 from sync.postgres.ledger import ABOUT, LAYOUT, Position
 from sync.postgres.models import ViewWork, definitions_of, described, fingerprint, shown
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, quote, schema_identifier, sendable
 from sync.postgres.placing import TOO_LONG, state_of
-from sync.postgres.tables import Known, Work, drop, known
+from sync.postgres.tables import Work
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:

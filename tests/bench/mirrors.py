@@ -277,13 +277,15 @@ def _ingest(cluster: Cluster, columns: str, table: pa.Table) -> float:
 def _reading(folder: Path, *, rows: int, rounds: int, report: Report) -> None:
     local = Lake.create(folder / "reading" / "lake")
     table = _wide(rows).drop_columns(["about"])
+    for name in ("score", "weight"):
+        table = table.append_column(name, pa.array(np.random.default_rng(len(name)).random(rows)))
     for n, piece in enumerate((table, table.slice(0, 10))):
         with local.load("shop", observed_at=START + timedelta(days=n)) as load:
             load.write("products", piece)
     size = sum(file.size_bytes for file in local.log("shop").tables["products"].files)
     questions = {
         "all rows": "select * from shop.products",
-        "sums of all": "select count(*), sum(price), sum(stock), max(category), max(sku), sum(active::int), max(seen_at), sum(id) from shop.products",
+        "sums of all": "select count(*), sum(price), sum(score), sum(weight), sum(stock), max(category), max(sku), sum(active::int), max(seen_at), sum(id) from shop.products",
         "one column": "select sum(price) from shop.products",
     }
     for protocol in SERVERS:

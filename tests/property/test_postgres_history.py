@@ -77,6 +77,7 @@ def test_every_state_is_that_of_the_lake(postgres_url: str) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_every_state_is_that_of_the_lake_for_long(postgres_url: str) -> None:
     Place.url = postgres_url
     run(200)
@@ -110,6 +111,7 @@ def test_whatever_is_done_to_the_lake_is_done_to_the_mirror(postgres_url: str) -
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_whatever_is_done_to_the_lake_is_done_to_the_mirror_for_long(postgres_url: str) -> None:
     Place.url = postgres_url
     given(SYNCS)(
