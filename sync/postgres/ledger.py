@@ -22,6 +22,7 @@ _LOCK = int.from_bytes(hashlib.sha256(b"lakehouse/postgres").digest()[:8], "litt
 PATIENCE_MS = 10_000  # for readers of a table that is swapped: those who come later wait behind us
 _MARK = "lakehouse: what is mirrored here, and how far"
 
+RELATIONS = ("schemas", "positions", "loads", "tables", "columns", "mirror")
 _TABLES = """
 CREATE TABLE lakehouse.schemas (
     schema_name text PRIMARY KEY, source text NOT NULL, lake_id text NOT NULL, layout integer NOT NULL,

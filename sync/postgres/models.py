@@ -22,7 +22,16 @@ from sync.postgres.history import Form
 from sync.postgres.known import Known, drop
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
-from sync.postgres.placing import columns_of, drop_over, dropping, load, new_name, readers, spelled
+from sync.postgres.placing import (
+    columns_of,
+    drop_over,
+    dropping,
+    give_again,
+    load,
+    new_name,
+    readers,
+    spelled,
+)
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
@@ -259,4 +268,4 @@ class ViewWork:
         )
         if old is not None:
             dropping(connection, ddl.drop_table(self.schema, old), place)
-        execute(connection, seen)
+        give_again(connection, place, seen)

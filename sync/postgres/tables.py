@@ -26,6 +26,7 @@ from sync.postgres.placing import (
     columns_of,
     drop_over,
     dropping,
+    give_again,
     load,
     name_indexes,
     new_name,
@@ -329,7 +330,7 @@ class Work:
             dropping(connection, ddl.drop_table(place.schema, old), place)
         if self._loaded is not None and self.action != "extended":
             name_indexes(connection, place.schema, place.base)
-        execute(connection, seen)
+        give_again(connection, place, seen)
 
     def _stand(self, connection: Any) -> None:
         """Make the views, the functions and the comments."""

@@ -437,6 +437,72 @@ def test_views_of_others_stay_or_are_named(three_loads: Shop, postgres_server: C
     shop.same()
 
 
+def test_who_may_read_is_seen_to_without_a_load_and_nothing_else_is_touched(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    writer = postgres_server.new_user(
+        f"writer_{database}", grants=f'grant create on database {database} to "writer_{database}"'
+    )
+    reader = postgres_server.new_user(f"late_{database}")
+    shop.url = postgres_server.dsn(database, writer)
+    shop.sync()
+    postgres_server.psql("create table shop.of_others as select 1 as n", database=database)
+    shop.sync(grant_to=[reader])
+    ask = "select count(*) from shop.products_at_load(1); select count(*) from shop.products_history"
+    assert postgres_server.psql(ask, database=database, user=reader) == "2\n6"
+    with pytest.raises(AssertionError, match="permission denied"):
+        postgres_server.psql("select * from shop.of_others", database=database, user=reader)
+
+
+def test_who_may_not_read_a_table_may_not_when_it_is_made_anew(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    reader = postgres_server.new_user(f"not_all_{database}")
+    postgres_server.psql(f'alter default privileges grant select on tables to "{reader}"', database=database)
+    shop.load(others=([{"n": 1}], {}))
+    shop.sync()
+    postgres_server.psql(
+        f'grant usage on schema shop, lakehouse to "{reader}"; '
+        f'revoke select on shop._products, shop.products, shop.products_history from "{reader}"',
+        database=database,
+    )
+    shop.sync(repair=True)
+    ask = "select count(*) from shop.others_at_load(4)"
+    assert postgres_server.psql(ask, database=database, user=reader) == "1"
+    for relation in ("_products", "products", "products_history"):
+        with pytest.raises(AssertionError, match="permission denied"):
+            postgres_server.psql(f"select * from shop.{relation}", database=database, user=reader)
+
+
+def test_objects_of_others_take_the_place_of_no_function_and_no_operator(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    database = three_loads.url.rpartition("/")[2]
+    three_loads.sync()
+    postgres_server.psql(
+        "create function public.to_jsonb(record) returns jsonb language plpgsql as $$begin return '0'; end$$; "
+        "create function public.array_remove(text[], text) returns text[] language sql as 'select array[0::text]'; "
+        "create schema hostile; "
+        "create function hostile.no(timestamptz, timestamptz) returns bool language sql as 'select false'; "
+        "create function hostile.no(bigint, bigint) returns bool language sql as 'select false'; "
+        "create operator hostile.<= (leftarg = timestamptz, rightarg = timestamptz, function = hostile.no); "
+        "create operator hostile.<= (leftarg = bigint, rightarg = bigint, function = hostile.no); "
+        "create operator hostile.= (leftarg = bigint, rightarg = bigint, function = hostile.no)",
+        database=database,
+    )
+    ask = (
+        "select * from shop.products_at('2026-11-02Z'); select * from shop.products_at_load(2); "
+        "select changed_columns, before from shop.products_diff('2026-11-01Z', '2026-11-02Z') where sku = 'a'"
+    )
+    for path in ("public", "hostile, pg_catalog, public"):
+        found = postgres_server.psql(
+            f"set search_path = {path}; {ask}".replace("sku = ", "sku like "), database=database
+        )
+        assert found == 'a|1.7\na|1.7\n{price}|{"sku": "a", "price": 1.5}', path
+
+
 # Verify.
 
 
