@@ -582,3 +582,59 @@ def test_models_are_mirrored_with_what_is_said_of_them(
     assert [(t.table, t.action) for t in report.tables] == [("dear", "failed"), ("dearest", "dropped")]
     assert "nothing" in str(report.tables[0].error)
     assert shop.rows("select * from models.dear") == [("d", 4.5)]
+
+
+def test_a_stored_model_that_became_a_view_that_cannot_be_read_stays_whole(
+    three_loads: Shop, defining: Callable[..., Any]
+) -> None:
+    shop = three_loads
+    shop.load("models", dear=([{"sku": "a"}], {"disposition": "replace", "primary_key": "sku"}))
+    shop.sync()
+    defining(shop.lake, {"dear": "select nothing from shop.products"})
+    assert shop.actions() == {"dear": "failed"}
+    assert shop.rows("select sku, change from models.dear_history") == [("a", "appeared")]
+    defining(shop.lake, {})
+    shop.sync()
+    assert shop.rows("select sku, change from models.dear_history") == [("a", "appeared")]
+    shop.same()
+
+
+def test_what_a_killed_first_load_left_is_dropped_before_anything_is_copied(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    shop.sync()
+    left, ask = (
+        "lakehouse._lake_loading_0123456789ab_t",
+        "select count(*) from pg_class where relname like '%_loading_%'",
+    )
+    postgres_server.psql(f"create table {left} as select 1 as n", database=database)
+    shop.load(products=([{"sku": "a"}], {"disposition": "replace", "primary_key": "sku"}))
+    postgres_server.psql("delete from shop._products", database=database)
+    with pytest.raises(IntegrityError):
+        shop.sync()
+    assert shop.rows(ask) == [(0,)]
+    postgres_server.psql(f"create table {left} as select 1 as n", database=database)
+    shop.sync(repair=True)
+    assert shop.actions() == {}
+    assert shop.rows(ask) == [(0,)]
+
+
+def test_the_way_out_of_a_mirror_that_cannot_go_on_is_one(
+    three_loads: Shop, tmp_path: Path, postgres_server: Cluster
+) -> None:
+    three_loads.sync()
+    database = three_loads.url.rpartition("/")[2]
+    shutil.rmtree(tmp_path / "lake" / "shop")
+    three_loads.lake = Lake.open(tmp_path / "lake")
+    three_loads.load(products=([{"sku": "z"}], {"disposition": "replace", "primary_key": "sku"}))
+    with pytest.raises(ForkError) as fork:
+        three_loads.sync()
+    postgres_server.psql("delete from lakehouse.positions", database=database)
+    with pytest.raises(IntegrityError, match="not how far it is") as lost:
+        three_loads.sync()
+    statements = str(lost.value.hint).partition("anew: ")[2].partition("; then")[0]
+    assert statements in str(fork.value.hint)
+    postgres_server.psql(statements, database=database)
+    three_loads.sync()
+    three_loads.same()
