@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sync.postgres.history import SYSTEM, Form
-from sync.postgres.names import identifier, literal, qualified, quote
+from sync.postgres.names import identifier, literal, qualified, quote, sendable
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 NO_COLUMNS = "_lake_no_columns"  # what views of a table without columns show, as in the lake
@@ -22,6 +22,7 @@ TYPES = {
     "changed_columns": "text[]",
     KEY_HASH: "bigint",
 }
+_STATES = {"_at": "timestamptz", "_at_load": "bigint"}  # functions by suffix, with what they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +151,11 @@ def history(place: Place) -> str | None:
 
 def states(place: Place) -> list[str]:
     """The functions `<table>_at(timestamptz)` and `<table>_at_load(bigint)`."""
-    made = []
-    for suffix, kind in (("_at", "timestamptz"), ("_at_load", "bigint")):
-        body = (
-            f"SELECT {_items(place.visible)} FROM {qualified(place.schema, place.base)} AS v "
-            f"WHERE {_told(place, 1)} AND {_valid(place, 1, kind)}"
-        )
-        row = qualified(place.schema, place.view)
-        made.append(_function(place.named(suffix), [kind], f"SETOF {row}", body))
-    return made
+    row = qualified(place.schema, place.view)
+    return [
+        _function(place.named(suffix), [kind], f"SETOF {row}", _state(place, kind))
+        for suffix, kind in _STATES.items()
+    ]
 
 
 def diff(place: Place) -> str:
@@ -168,6 +165,12 @@ def diff(place: Place) -> str:
     )
     returned = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
     return _function(place.named("_diff"), ["timestamptz", "timestamptz"], f"TABLE ({returned})", body)
+
+
+def bodies(place: Place) -> dict[str, str]:
+    """What the functions say, by name, as the server keeps it."""
+    made = {suffix: _state(place, kind) for suffix, kind in _STATES.items()} | {"_diff": _diff(place)[1]}
+    return {identifier(place.view, suffix): sendable(body) for suffix, body in made.items()}
 
 
 def dropped(place: Place, *, kind: str = "VIEW") -> list[str]:
@@ -210,6 +213,17 @@ def comments(place: Place, *, key: Sequence[str] = ()) -> list[str]:
         if column in seen
     ]
     return made
+
+
+def _state(place: Place, kind: str) -> str:
+    return (
+        f"SELECT {_items(place.visible)} FROM {qualified(place.schema, place.base)} AS v "
+        f"WHERE {_told(place, 1)} AND {_valid(place, 1, kind)}"
+    )
+
+
+def _diff(place: Place) -> tuple[list[tuple[str, str]], str]:
+    return _diff_by_key(place) if place.form.key and not place.form.grouped else _diff_by_count(place)
 
 
 def _items(shown: Sequence[Shown]) -> str:

@@ -517,6 +517,10 @@ def test_objects_of_others_take_the_place_of_no_function_and_no_operator(
          "from shop._products where sku = 'c'", False, "load 2"),
         ("update lakehouse.loads set digest = 'x' where seq = 2", False, "lakehouse.loads"),
         ("drop view shop.products cascade", False, "lost its view"),
+        ("drop view shop.products_history", False, "lost its view products_history"),
+        ("drop function shop.products_at_load", False, "lost its function products_at_load"),
+        ("create or replace function shop.products_at(timestamptz) returns setof shop.products language sql as "  # noqa: ISC004
+         "'select * from shop.products'", False, "another function products_at"),
     ],
 )  # fmt: skip
 def test_whoever_changed_rows_is_found(
