@@ -160,9 +160,7 @@ def states(place: Place) -> list[str]:
 
 def diff(place: Place) -> str:
     """The function `<table>_diff(timestamptz, timestamptz)`, as the lake's macro has it."""
-    columns, body = (
-        _diff_by_key(place) if place.form.key and not place.form.grouped else _diff_by_count(place)
-    )
+    columns, body = _diff(place)
     returned = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
     return _function(place.named("_diff"), ["timestamptz", "timestamptz"], f"TABLE ({returned})", body)
 

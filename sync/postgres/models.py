@@ -79,7 +79,7 @@ def _shown(column: Any, held: PgColumn, kind: str) -> Shown:
     to = f"numeric({scalar[1]},{scalar[2]})" if scalar else _OF_JSON.get(kind)
     if column.type != "json" or to is None:
         return Shown(identifier=held.identifier, type=pg_type(held.type), sql=f"v.{name}")
-    text = f"(v.{name} #>> '{{}}')"
+    text = f"(v.{name} OPERATOR(pg_catalog.#>>) '{{}}')"
     return Shown(identifier=held.identifier, type=to, sql=text if to == "text" else f"{text}::{to}")
 
 
@@ -252,7 +252,7 @@ class ViewWork:
             execute(connection, [f"DELETE FROM {base}", f"INSERT INTO {base} {rows}"])
             execute(connection, ddl.drop_table(loaded.schema, loaded.table))
         else:
-            if kept:
+            if kept and columns_of(connection, self.schema, place.base):
                 old = new_name()
                 execute(connection, ddl.move_table(self.schema, place.base, to=self.schema, name=old))
             execute(connection, ddl.move_table(ABOUT, loaded.table, to=self.schema, name=place.base))

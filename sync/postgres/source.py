@@ -18,7 +18,16 @@ from sync.postgres.history import History, reader
 from sync.postgres.known import Known, drop, known
 from sync.postgres.ledger import ABOUT, LAYOUT, Position
 from sync.postgres.models import ViewWork, definitions_of, described, fingerprint, shown
-from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, quote, schema_identifier, sendable
+from sync.postgres.names import (
+    SYSTEM_COLUMNS,
+    Names,
+    identifier,
+    literal,
+    qualified,
+    quote,
+    schema_identifier,
+    sendable,
+)
 from sync.postgres.placing import TOO_LONG, state_of
 from sync.postgres.tables import Work
 from sync.postgres.types import EXACT, PgColumn, pg_type
@@ -163,7 +172,7 @@ def _bring(
                 work.prepare(connection, settings.url, duck, settings.connections, told)
     _install(connection, schema, todo)
     _describe(connection, schema, log, todo)
-    _add_loads(connection, schema, log, there.seq)
+    _add_loads(connection, schema, log, 0 if settings.repair else there.seq)
     ledger.move(connection, schema, log)
     _grant(connection, schema, settings.grant_to)
     ledger.commit(connection)
@@ -180,6 +189,8 @@ def _install(connection: Any, schema: str, todo: Todo) -> None:
         drop(connection, schema, gone)
     for work in todo.works:
         before = work.before
+        if work.action == "failed":  # and was left as it was
+            continue
         if before is not None and before.history and before.history != work.place.history:
             execute(connection, f"DROP VIEW IF EXISTS {quote(schema)}.{quote(before.history)}")
     for work in todo.needed:
@@ -290,6 +301,9 @@ def _columns(schema: str, log: Log, work: "Work | ViewWork") -> Iterator[dict[st
 
 
 def _add_loads(connection: Any, schema: str, log: Log, since: int) -> None:
+    execute(
+        connection, f"DELETE FROM lakehouse.loads WHERE schema_name = {literal(schema)} AND seq > {since}"
+    )
     _copy(connection, "loads", list(ledger.loads(schema, log, since)))
     if log.expired_by > since:
         ledger.expire(connection, schema, log.expired)

@@ -541,6 +541,38 @@ def test_whoever_changed_rows_is_found(
         assert not verify(three_loads.lake, three_loads.url, name="warehouse", deep=True).errors
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "delete from lakehouse.loads where seq = 1",
+        "update lakehouse.loads set effective_at = '2000-01-01Z'",
+        "drop table shop._products cascade",
+        "delete from lakehouse.columns",
+        "create or replace function lakehouse.told(of_schema text, at bigint) returns boolean language sql stable as 'select false'",
+    ],
+)
+def test_whatever_was_changed_is_mended_by_mirroring_anew(
+    three_loads: Shop, postgres_server: Cluster, edit: str
+) -> None:
+    three_loads.sync()
+    postgres_server.psql(edit, database=three_loads.url.rpartition("/")[2])
+    three_loads.sync(repair=True)
+    three_loads.same()
+    wrong = "select count(*) from lakehouse.loads where effective_at <> timestamptz '2026-10-31Z' + seq * interval '1 day'"
+    assert three_loads.rows(wrong) == [(0,)]
+
+
+def test_a_mirror_that_has_more_and_lost_its_loads_is_told(
+    three_loads: Shop, tmp_path: Path, postgres_server: Cluster
+) -> None:
+    shutil.copytree(tmp_path / "lake", tmp_path / "older")
+    three_loads.load(products=([{"sku": "z"}], {"disposition": "replace", "primary_key": "sku"}))
+    three_loads.sync()
+    postgres_server.psql("delete from lakehouse.loads", database=three_loads.url.rpartition("/")[2])
+    with pytest.raises(ForkError):
+        push(Lake.open(tmp_path / "older"), three_loads.url, name="w")
+
+
 def test_a_mirror_that_is_behind_is_compared_as_of_its_own_position(three_loads: Shop) -> None:
     shop, keyed = three_loads, {"disposition": "replace", "primary_key": "sku"}
     shop.sync()
