@@ -22,6 +22,8 @@ from lakehouse.errors import (
     QuarantinedError,
     UserError,
 )
+from lakehouse.logpack import listing, raw_lines
+from lakehouse.logpack import packed as pack_lines
 from lakehouse.pack import pack
 from lakehouse.prune import prune
 from lakehouse.store import LocalStore, MemoryStore, Store
@@ -253,6 +255,54 @@ def test_another_history_is_not_mended_over(lake: Lake, mirror: Store, tmp_path:
     done = repair(lake, mirror, report)
     assert done.mended == []
     assert "both sides" in str(done.lost[0])
+    assert content(mirror) == whole
+
+
+@pytest.mark.parametrize("more", [1, 2, 3])
+@pytest.mark.parametrize("synced_here", [False, True], ids=["unknown", "ours before"])
+@pytest.mark.parametrize("packed", [False, True], ids=["files", "pack"])
+def test_what_others_loaded_on_top_of_an_older_log_is_not_mended_over(
+    more: int, synced_here: bool, packed: bool, lake: Lake, mirror: Store
+) -> None:
+    """Several log files of another history, also where a copy of before took the place of the mirror."""
+    for n in (5, 6):
+        load(lake, n)
+    if synced_here:  # as files of one load each, or of both
+        before = {entry.key: mirror.get(entry.key) for entry in mirror.list("")}
+        push(lake, mirror, name="m")
+        for entry in list(mirror.list("")):
+            mirror.delete(entry.key)
+        for key, data in before.items():
+            mirror.put(key, data)
+    worker = Lake.open(mirror)
+    for n in range(1, more + 1):
+        with worker.load(
+            "shop", load_id=f"worker-{n}", observed_at=START + timedelta(days=9 + n), gates=OPEN
+        ) as one:
+            one.write("products", [{"sku": "s1", "price": n}], disposition="replace", primary_key="sku")
+    if packed:
+        files = listing(mirror, "shop").files
+        text = b"".join(raw_lines(mirror, file) for file in files[:-1])
+        last = files[-1].first - 1
+        mirror.put(layout.log_pack_key("shop", 1, last), pack_lines(text))
+        for file in files[:-1]:
+            mirror.delete(file.key)
+    whole = content(mirror)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [(p.what, p.fault) for p in report.problems] == [("log", "forked")]
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
+    with pytest.raises(ForkError):
+        push(lake, mirror, name="m")
+
+
+def test_a_log_file_that_others_write_while_it_is_mended_stays(lake: Lake, mirror: Store) -> None:
+    mirror.delete(layout.log_key("shop", 4))
+    report = verify_mirror(lake, mirror, name="m")
+    assert seen(report) == {(layout.log_key("shop", 4), "missing")}
+    load(Lake.open(mirror), 9)
+    whole = content(mirror)
+    assert "meanwhile" in str(repair(lake, mirror, report).lost[0])
     assert content(mirror) == whole
 
 
