@@ -23,7 +23,10 @@ _DEFAULTS = {
     "keepalives_count": "3",
 }
 # Who connects gets names from `pg_catalog` alone: no object of others can take the place of a function or an operator.
+# The driver sends UTF-8 whatever the server was told to expect, and a connection waits idly while others copy.
 _SETTINGS = (
+    "SET client_encoding = 'UTF8'",
+    "SET idle_in_transaction_session_timeout = 0",
     "SET search_path = pg_catalog",
     "SET timezone = 'UTC'",
     "SET datestyle = 'ISO'",

@@ -13,7 +13,7 @@ import pytest
 from lakehouse.errors import ContentionError, LakehouseError, SchemaError, SetupError, UserError
 from sync.postgres import ddl
 from sync.postgres.connecting import connect, execute, fetch
-from sync.postgres.copying import parallel_copy
+from sync.postgres.copying import copy_rows, parallel_copy
 from sync.postgres.names import literal
 from sync.postgres.types import PgColumn
 
@@ -68,6 +68,27 @@ def test_an_error_of_the_server_says_what_was_being_done(connection: Any) -> Non
     with pytest.raises(SchemaError, match="division by zero"):
         execute(connection, "SELECT 1 / 0")
     connection.rollback()
+
+
+def test_what_is_set_for_everybody_does_not_change_what_is_sent(postgres_server: Any) -> None:
+    database = postgres_server.new_database()
+    for setting in ("client_encoding = 'LATIN1'", "idle_in_transaction_session_timeout = '1min'"):
+        postgres_server.psql(f"alter database {database} set {setting}")
+    for more in ("", "?client_encoding=LATIN1"):
+        with connect(postgres_server.dsn(database) + more) as connection:
+            assert one(connection, "SELECT current_setting('idle_in_transaction_session_timeout')") == "0"
+            execute(connection, ddl.create_table("public", "texts", [NAME]))
+            copy_rows(
+                connection,
+                "public",
+                "texts",
+                [pa.record_batch({"Name": pa.array(["\u20ac \u00e9"])})],
+                [NAME],
+            )
+            assert one(connection, """SELECT length("Name") FROM public.texts""") == 3
+            assert (
+                one(connection, """SELECT "Name" = chr(8364) || ' ' || chr(233) FROM public.texts""") is True
+            )
 
 
 def test_a_lock_that_others_hold_is_contention(connection: Any, url: str) -> None:
