@@ -179,7 +179,9 @@ def _nothing_to_do(lake: Lake, size: Size, protocol: str, *, rounds: int, report
     with _server(protocol) as url:
         store = _store(protocol, url, "ours")
         _push(lake, store)
-        _rclone(protocol, url, lake.url, "theirs")  # of its own: it would write over log files that hold several
+        _rclone(
+            protocol, url, lake.url, "theirs"
+        )  # of its own: it would write over log files that hold several
         pairs = [(_push(lake, store), _rclone(protocol, url, lake.url, "theirs")) for _ in range(rounds)]
         with HttpProxy(url) as proxy:
             counted = _store(protocol, proxy.url, "ours")
