@@ -164,8 +164,7 @@ def pull(
     meet(mirror, lake.store)
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
-        known = {source: about.where for source, about in hints.sources.items()}
-        way = Way(origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections)
+        way = Way(origin=StoreSide(mirror), dest=LakeSide(lake), pulls=True, connections=connections)
         try:
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:

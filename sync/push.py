@@ -228,6 +228,7 @@ class _Push:
         seen = list(self._transfer.pool.map(self._way.tried, names))
         if not self._hints.fresh and not all(self._is_as_known(each) for each in seen):
             self._meet()
+            beside.forget_gone(self._mirror, tags=self._hints.tags, quarantine=self._hints.quarantine)
         left = most
         for at, each in enumerate(seen):
             if left is None:

@@ -264,7 +264,8 @@ def _failure(answer: _Answer, needs: str) -> Failure:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(content)["error"]["message"])
     kind = kind_of(status)
-    if kind == "absent" and "bucket" in text.lower():
+    # "No such object: my-bucket/lake/shop/…" names the bucket, too.
+    if kind == "absent" and "bucket" in text.lower() and not text.startswith("No such object"):
         kind = "no bucket"
     elif status == 400 and ("md5" in text.lower() or "crc32c" in text.lower()):  # noqa: PLR2004
         kind = "corrupt"
