@@ -321,6 +321,31 @@ def test_an_older_generation_of_the_newest_log_file_is_named(lake: Lake, mirror:
     assert mirror.get(key) == lines
 
 
+@pytest.mark.parametrize("name", ["load.json", "products.parquet"])
+def test_a_refused_load_is_not_mended_with_bytes_that_are_damaged_here(
+    name: str, lake: Lake, mirror: Store
+) -> None:
+    whole = content(mirror)
+    key = f"{layout.quarantine_prefix('shop', 'refused')}{name}"
+    cut_off(lake.store, key)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [problem.key for problem in report.problems] == [key]
+    done = repair(lake, mirror, report)
+    assert (done.mended, content(mirror)) == ([], whole)
+    assert "damaged" in str(done.lost[0])
+
+
+def test_another_refused_load_of_the_same_id_is_not_mended_over(lake: Lake, mirror: Store) -> None:
+    whole = content(mirror)
+    with pytest.raises(QuarantinedError), lake.load("shop", load_id="refused") as one:
+        one.write("products", [], disposition="replace", primary_key="sku")
+        one.write("extra", [{"n": 1}])
+    report = verify_mirror(lake, mirror, name="m")
+    assert {problem.fault for problem in report.problems} == {"other"}
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
+
+
 def test_what_neither_side_has_is_lost_and_said(lake: Lake, mirror: Store, tmp_path: Path) -> None:
     lost = part(lake, 3)
     deleted(mirror, lost)
