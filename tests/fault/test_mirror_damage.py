@@ -339,7 +339,6 @@ def test_another_refused_load_of_the_same_id_is_not_mended_over(lake: Lake, mirr
     whole = content(mirror)
     with pytest.raises(QuarantinedError), lake.load("shop", load_id="refused") as one:
         one.write("products", [], disposition="replace", primary_key="sku")
-        one.write("extra", [{"n": 1}])
     report = verify_mirror(lake, mirror, name="m")
     assert {problem.fault for problem in report.problems} == {"other"}
     assert repair(lake, mirror, report).mended == []
