@@ -26,9 +26,10 @@ from lakehouse.logpack import listing, raw_lines
 from lakehouse.logpack import packed as pack_lines
 from lakehouse.pack import pack
 from lakehouse.prune import prune
+from lakehouse.retention import expire, parse
 from lakehouse.store import LocalStore, MemoryStore, Store
 from lakehouse.store.remote import FsspecStore
-from lakehouse.tags import create
+from lakehouse.tags import create, delete
 from lakehouse.verify import verify
 from sync import hints, pull
 from sync.check import MirrorReport, verify_mirror
@@ -441,3 +442,27 @@ def test_a_mirror_that_is_ahead_is_not_swept(lake: Lake, mirror: Store, tmp_path
     with pytest.raises(LakehouseError, match="commits that are not here"):
         sweep(lake, mirror, name="m")
     assert content(mirror) == whole
+
+
+def test_what_a_tag_of_another_machine_names_is_not_swept(lake: Lake, mirror: Store, tmp_path: Path) -> None:
+    for n in (5, 6, 7):
+        load(lake, n)
+    push(lake, mirror, name="m")
+    restore(mirror, tmp_path / "other" / "lake")
+    other = Lake.open(tmp_path / "other" / "lake")
+    create(other, "theirs", 6)
+    push(other, mirror, name="m")
+    then = other.query("select * from shop.products order by sku", as_of="theirs").fetchall()
+    expire(lake, "shop", parse("keep weekly after 0 days"), now=START + timedelta(days=30))
+    assert lake.log("shop").is_expired(6)
+    push(lake, mirror, name="m")
+    whole = content(mirror)
+    with pytest.raises(UserError, match="theirs") as caught:
+        sweep(lake, mirror, name="m")
+    assert content(mirror) == whole
+    assert "--as-of 7" in (caught.value.hint or "")
+    restore(mirror, tmp_path / "back" / "lake", as_of=7, sources=["shop"])
+    back = Lake.open(tmp_path / "back" / "lake")
+    assert back.query("select * from shop.products order by sku", as_of=6).fetchall() == then
+    delete(Lake.open(mirror), "theirs")
+    assert sweep(lake, mirror, name="m")[-1].parts
