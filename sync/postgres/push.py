@@ -1,6 +1,7 @@
 """Push: the loads of a lake into Postgres. One source is one transaction, with its position in it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from lakehouse.errors import ContentionError, ForkError, LakehouseError, Missing
 from sync import hints
 from sync.postgres import ledger
 from sync.postgres.connecting import connect, place
+from sync.postgres.copying import drop_abandoned
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
@@ -155,6 +157,7 @@ def push(
     with connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
+            _free_room(connection)
         for source in todo:
             try:
                 log = lake.log(source)
@@ -219,6 +222,14 @@ def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
                 f"there is no source {source!r}", hint=f"Sources: {', '.join(there) or 'none yet'}."
             )
     return sorted(there if sources is None else dict.fromkeys(sources), key=lambda source: source == MODELS)
+
+
+def _free_room(connection: Any) -> None:
+    """Drop what first loads left that were killed, at once: the disk may be full of it."""
+    with suppress(ContentionError):  # somebody reads one of them, such as a backup
+        drop_abandoned(connection, ledger.ABOUT)
+        ledger.commit(connection)
+    ledger.rollback(connection)
 
 
 def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> SourcePush:
