@@ -276,7 +276,7 @@ def status_records(
     return [
         {
             "mirror": mirror.name, "url": mirror.shown, "kind": mirror.kind, "source": s.source,
-            "relation": s.relation, "here": s.here.seq, "there": s.there.seq, "loads": s.loads,
+            "relation": s.relation, "here": s.here.seq, "there": _there(s), "loads": s.loads,
             "files": getattr(s, "files", None), "size_bytes": getattr(s, "size_bytes", None),
             "synced_at": _instant(s.synced_at), "verified_at": _instant(s.verified_at),
             "error": error_record(s.error) if s.error else None,
@@ -285,8 +285,15 @@ def status_records(
     ]  # fmt: skip
 
 
+def _there(status: "SourceStatus | PgSourceStatus") -> int | None:
+    """Where a mirror's log ends, if that could be read."""
+    return None if status.relation == "unknown" else status.there.seq
+
+
 def status_table(records: list[dict[str, Any]]) -> None:
-    """The same for people."""
+    """The same for people; nothing where nothing is known."""
+    if not records:
+        return
     columns = ["mirror", "source", "here", "there", "missing", "synced", "verified"]
     print_table(columns, [_status_row(record) for record in records], right=("here", "there"))
 
@@ -295,12 +302,17 @@ def _status_row(record: dict[str, Any]) -> tuple[Any, ...]:
     lacks = many(record["loads"], "load")
     if record["files"]:
         lacks += f", {many(record['files'], 'file')}, {size(record['size_bytes'])}"
-    missing = {"ahead": f"{lacks} to send", "behind": f"{lacks} to pull", "diverged": "two histories"}
+    missing = {
+        "ahead": f"{lacks} to send",
+        "behind": f"{lacks} to pull" if record["kind"] == "bucket" else f"{lacks} more than here",
+        "diverged": "two histories",
+        "unknown": "cannot be read",
+    }
     return (
         record["mirror"],
         record["source"],
         f"{record['here']:,}",
-        f"{record['there']:,}",
+        "?" if record["there"] is None else f"{record['there']:,}",
         missing.get(record["relation"], "nothing"),
         *(_minute(record[name]) for name in ("synced_at", "verified_at")),
     )

@@ -211,6 +211,24 @@ def test_status_says_how_far_each_mirror_is(project: Project, tmp_path: Path) ->
     assert len(run("sync", "--lake", home / "lake", "status", cwd=home).ok().out.splitlines()) == 5
 
 
+def test_status_tells_a_log_that_cannot_be_read_from_two_histories(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).ok()
+    (log,) = (tmp_path / "disk" / "shop" / "_log").iterdir()
+    log.write_bytes(log.read_bytes()[:300])
+    told = run("sync", "status", cwd=home)
+    told.failed(4, log.name)
+    assert [line.split()[:7] for line in told.out.splitlines()[2:]] == [
+        ["disk", "shop", "3", "?", "cannot", "be", "read"]
+    ]
+    news, shop = run("sync", "status", "--json", cwd=home).json
+    assert (news["relation"], news["error"]) == ("equal", None)
+    assert (shop["relation"], shop["here"], shop["there"]) == ("unknown", 3, None)
+    assert shop["error"]["kind"] != "ForkError"
+    configure(home, unset='url = "LAKE_NOT_SET"')
+    assert run("sync", "status", cwd=home).failed(2, "LAKE_NOT_SET").out == ""
+
+
 # --- Two machines ---------------------------------------------------------------------------------
 
 
