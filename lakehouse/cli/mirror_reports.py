@@ -94,6 +94,18 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
     return lines
 
 
+def only_there(mirror: "Mirror", sources: "Iterable[str]") -> Told:
+    """Sources that a mirror has and the lake has not."""
+    told = Told()
+    for source in (name for name in sources if not name.startswith(("_", "."))):
+        told.records.append(
+            {"mirror": mirror.name, "url": mirror.shown, "source": source, "relation": "behind", "here": 0,
+             "loads": 0, "files": 0, "error": None}
+        )  # fmt: skip
+        told.lines.append(f"{mirror.name}: {source}: behind: it is not here at all: lakehouse sync pull")
+    return told
+
+
 def pulled(mirror: "Mirror", report: "PullReport") -> Told:
     """What a pull did."""
     told = Told()

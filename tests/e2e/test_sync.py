@@ -266,6 +266,20 @@ def test_what_another_machine_synced_is_pulled(two_machines: tuple[Path, Path]) 
     assert "ahead: 1 load here is not there: lakehouse sync" in run("sync", "pull", cwd=laptop).ok().out
 
 
+def test_a_source_that_only_the_mirror_has_is_told(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", "--source", "shop", cwd=home).ok()
+    with Lake.open(tmp_path / "disk").load("weather") as more:
+        more.write("stations", [{"id": 1}], disposition="append")
+    told = "disk: weather: behind: it is not here at all: lakehouse sync pull"
+    assert told in run("sync", "--dry-run", cwd=home).ok().out.splitlines()
+    assert told in run("sync", cwd=home).ok().out.splitlines()
+    found = {r["source"]: r["relation"] for r in run("sync", "status", "--json", cwd=home).ok().json}
+    assert found == {"news": "equal", "shop": "equal", "weather": "behind"}
+    run("sync", "pull", cwd=home).ok()
+    assert run("sync", "status", "--json", cwd=home).ok().json[2]["relation"] == "equal"
+
+
 def test_two_histories_are_refused_with_both_sides_shown(
     two_machines: tuple[Path, Path], tmp_path: Path
 ) -> None:
