@@ -78,7 +78,7 @@ class FsspecStore:
         except ImportError as error:
             extra = _EXTRAS.get(self.protocol, "")
             msg = f"{self._url}: needs a package that is not installed ({error})"
-            raise SetupError(msg, hint=f"Install it: pip install 'lakehouse[{extra}]'") from error
+            raise SetupError(msg, hint=f"Install it: uv add 'lakehouse[{extra}]'") from error
         except Exception as error:  # noqa: BLE001 - clients raise what they like
             msg = f"{self._url}: cannot be opened ({type(error).__name__}: {plain(str(error))})"
             raise SetupError(msg, hint="Check the URL, the options and the credentials.") from None

@@ -435,7 +435,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     hidden.mkdir()
     (hidden / f"{package}.py").write_text("raise ImportError('it is not here')\n")
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
-    done.failed(6, "not installed", f"lakehouse[{extra}]")
+    done.failed(6, "not installed", f"uv add 'lakehouse[{extra}]'")
     assert len(done.err.strip().splitlines()) == 2
 
 
