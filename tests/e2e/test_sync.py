@@ -490,7 +490,19 @@ def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, 
     run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
     run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
     run("verify", "disk", cwd=home).failed(2, "there is no lake here")
-    run("verify", "nope", cwd=home).failed(2, "no source 'nope'")
+    run("verify", "nope", cwd=home).failed(2, "no source 'nope'", "Sources: news, shop.", "Mirrors: shop, disk.")
+
+
+def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: Path, gcs_server: str) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    done = run("restore", "dsk", "again", cwd=home).failed(2, "no lake here", "name of a mirror: disk.")
+    assert "lakehouse init" not in done.err
+    run("query", "--lake", "disk", "select 1", cwd=home).failed(2, f"'disk' is at file://{tmp_path / 'disk'}")
+    run("restore", f"file://{tmp_path / 'none'}", "again", cwd=home).failed(2, "Check the URL")
+    options = f'options = {{endpoint_url = "{gcs_server}", token = "anon", project = "t"}}'
+    configure(home, away=f'url = "gs://no-such-bucket/lake"\n{options}')
+    run("restore", "away", "again", cwd=home).failed(6, "there is no such bucket")
+    assert not (home / "again").exists()
 
 
 def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: Path) -> None:
