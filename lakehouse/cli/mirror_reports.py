@@ -194,15 +194,13 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "orphans": report.orphans,
         "superseded": report.superseded,
     }
-    how = "every byte read" if report.deep else "checksums as the store reports them"
     commits = many(sum(report.sources.values()), "commit")
     lines = [
         f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
-        f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {how}: "
-        + (many(len(report.problems), "error") if report.problems else "all as committed")
+        f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {_outcome(report)}"
     ]
     lines += [
-        f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}"
+        f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
         for why, n in report.why.items()
     ]
     if report.superseded:
@@ -210,9 +208,27 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
             f"{mirror.name}: {many(len(report.superseded), 'file')} that packs stand for: "
             "`lakehouse sync --prune` deletes them"
         )
-    if report.orphans:
-        lines.append(f"{mirror.name}: {many(len(report.orphans), 'file')} that no commit names (harmless)")
+    forked = {problem.key.split("/")[0] for problem in report.problems if problem.fault == "forked"}
+    others = [key for key in report.orphans if key.split("/")[0] in forked]
+    if others:
+        lines.append(f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history")
+    if len(others) < len(report.orphans):
+        orphans = many(len(report.orphans) - len(others), "file")
+        lines.append(f"{mirror.name}: {orphans} that no commit names (harmless)")
     return Told(records=[record], lines=lines, errors=report.errors)
+
+
+def _outcome(report: "MirrorReport") -> str:
+    """How a mirror was looked at, and with what result."""
+    if report.deep:
+        how, good = "every byte read", "all as committed"
+    elif not report.by_size:
+        how, good = "checksums as the store reports them", "all as committed"
+    elif not report.proven:
+        how, good = "sizes", "all there"
+    else:
+        how, good = "checksums as the store reports them, or sizes", "all there"
+    return f"{how}: {many(len(report.problems), 'error') if report.problems else good}"
 
 
 def verified_tables(mirror: "Mirror", found: "PgCheck", *, deep: bool) -> Told:

@@ -298,6 +298,10 @@ def test_two_histories_are_refused_with_both_sides_shown(
     told.failed(4, "by-desk")
     assert "two histories" in told.out
     run("sync", "pull", cwd=laptop).failed(4, "by-laptop")
+    looked = run("verify", "disk", cwd=laptop)
+    assert looked.code == 4
+    assert "that no commit here names: of the other history" in looked.out
+    assert "harmless" not in looked.out
     assert run("sync", "--json", cwd=laptop).json[1]["error"]["kind"] == "ForkError"
     assert bytes_below(tmp_path / "disk") == before
 
@@ -446,7 +450,9 @@ def test_what_is_wrong_in_a_mirror_is_named_and_mended(project: Project, tmp_pat
     disk = tmp_path / "disk"
     home = project(disk=folder(disk))
     run("sync", cwd=home).ok()
-    assert "only the size of 4 files" in run("verify", "disk", cwd=home).ok().out
+    said = run("verify", "disk", cwd=home).ok().out.splitlines()
+    assert said[0].endswith(", sizes: all there")
+    assert said[1].startswith("disk: only the size of 4 files was compared: ")
     assert "every byte read: all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
     altered, cut, gone = sorted((disk / "shop").rglob("*.parquet"))
     altered.write_bytes(altered.read_bytes()[:-9] + b"123456789")
