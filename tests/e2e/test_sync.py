@@ -387,6 +387,14 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     home = project("second", disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "bucket", cwd=home).failed(2, "there is no mirror 'bucket'", "disk, nas")
     run("sync", "pull", cwd=home).failed(2, "2 mirrors", "disk, nas")
+    database = 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"), warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "2 mirrors", "one of: disk, nas.")
+    refused = run("sync", "pull", "warehouse", cwd=home).failed(2, "warehouse: is a Postgres database")
+    assert refused.err.count("warehouse: ") == 1
+    configure(home, warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "no mirror that is a bucket", "Mirrors: warehouse.")
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "--dry-run", "status", cwd=home).failed(2, "--dry-run goes after `status`")
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
@@ -683,11 +691,14 @@ def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) ->
 
 def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
     home = many_loads
-    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    disk, database = folder(tmp_path / "disk"), 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=disk, nas=folder(tmp_path / "nas"), warehouse=database)
     run("sync", "disk", cwd=home).ok()
     run("pack", cwd=home).ok()
     parts = len(list((home / "lake" / "s").rglob("*.parquet")))
-    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    refused = run("prune", cwd=home).failed(2, "`lakehouse sync disk nas`", "--not-mirrored")
+    assert "'disk' lacks 1 commit with packs of s, known to be at load 30" in refused.err
+    configure(home, disk=disk, warehouse=database)
     assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
     assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
     run("sync", "disk", cwd=home).ok()
