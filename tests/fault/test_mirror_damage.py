@@ -384,6 +384,28 @@ def test_restore_refuses_and_says_what_is_lost_and_what_is_not(
     assert Lake.open(tmp_path / "new").log("shop").digest == lake.log("shop").digest
 
 
+@pytest.mark.parametrize("as_of", [None, START + timedelta(days=9)], ids=["all", "a moment"])
+def test_restore_names_each_damaged_source_and_calls_none_of_them_whole(
+    as_of: datetime | None, lake: Lake, mirror: Store, tmp_path: Path
+) -> None:
+    load(lake, 1, "june")
+    push(lake, mirror, name="m")
+    damaged = {"news": layout.log_key("news", 1), "shop": part(lake, 3)}
+    if as_of:
+        damaged["shop"] = layout.log_key("shop", 3)
+    cut_off(mirror, damaged["news"])
+    deleted(mirror, damaged["shop"])
+    with pytest.raises(IntegrityError) as caught:
+        restore(mirror, tmp_path / "new", as_of=as_of)
+    for key in damaged.values():
+        assert key in str(caught.value)
+    assert "--source june" in caught.value.hint
+    assert "--source news" not in caught.value.hint
+    assert caught.value.hint.count("--source shop") == 1
+    assert "--source shop --as-of 2" in caught.value.hint
+    assert ("whole: june" in caught.value.hint) == (as_of is None)
+
+
 def test_a_pull_from_a_damaged_mirror_leaves_an_older_lake(lake: Lake, mirror: Store, tmp_path: Path) -> None:
     restore(mirror, tmp_path / "b" / "lake", as_of=1)
     follower = Lake.open(tmp_path / "b" / "lake")
