@@ -32,6 +32,24 @@ class Beside:
     conflicts: list[str] = field(default_factory=list)
 
 
+def forget_gone(there: Store, *, tags: dict[str, str], quarantine: dict[str, int]) -> None:
+    """Forget what was known to be in a mirror and is not: an older copy of it may be in its place.
+
+    Args:
+        there: The mirror.
+        tags: SHA-256 by name of the tags known to be there; brought up to date.
+        quarantine: Size by key of the files of refused loads known to be there; brought up to date.
+    """
+    if tags:
+        names = set(_tags(there))
+        for name in [name for name in tags if name not in names]:
+            del tags[name]
+    if quarantine:
+        keys = {entry.key for entry in there.list(f"{layout.QUARANTINE}/")}
+        for key in [key for key in quarantine if key not in keys]:
+            del quarantine[key]
+
+
 def push_tags(here: Store, there: Store, *, heads: Heads, known: dict[str, str]) -> Beside:
     """Copy tags to a mirror. Asks it nothing where all are known to be there.
 

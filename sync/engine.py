@@ -172,6 +172,8 @@ class Way:
             if races > _RACES:
                 msg = f"{source}: another wrote to {self.dest.store.url} first, {_RACES} times in a row"
                 raise ContentionError(msg, hint="Run it again when the other is done.")
+            if races:  # by a log pack, maybe, which what was known of the log does not tell
+                self._doubted(source)
             max_bytes = None if max_bytes is None else max(max_bytes - done.size_bytes, 0)
             left = seen.plan.files - (transfer.done.files - before.files)
             left_bytes = seen.plan.size_bytes - (transfer.done.size_bytes - before.size_bytes)

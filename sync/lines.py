@@ -4,13 +4,16 @@ A log file of a mirror is a stretch of the local lines, byte for byte. So each o
 from the local log alone.
 """
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from lakehouse import logpack
 from lakehouse.core import commit as commits
 from lakehouse.core import layout
-from lakehouse.core.commit import GENESIS
+from lakehouse.core.commit import GENESIS, Commit
 from lakehouse.errors import IntegrityError
 from lakehouse.logpack import LogFile
 from lakehouse.store import Absent, Store
@@ -100,15 +103,16 @@ def compare(mine: Lines, there: Store, known: Where | None = None) -> tuple[int,
     for number, file in enumerate(files):
         if at >= mine.head:
             break
-        following = files[number + 1].first - 1 if number + 1 < len(files) else None
         if file.first > at + 1:
             found.append(_gap(mine, at + 1, min(file.first - 1, mine.head)))
             at = min(file.first - 1, mine.head)
         if file.first <= at or at >= mine.head:
             continue  # beside the one before it, or beyond what is here
-        last, finding = _file(mine, there, file, following, known)
+        last, finding = _file(mine, there, file, files[number + 1 :], known)
         found += [finding] if finding else []
         at = max(last, at)
+        if finding and finding.fault == "forked":
+            return at, found  # what follows is of that history too
     if known is not None and at < known.head <= mine.head and mine.digest(known.head) == known.digest:
         found.append(_gap(mine, at + 1, known.head))
         at = known.head
@@ -121,15 +125,17 @@ def _gap(mine: Lines, first: int, last: int) -> Finding:
 
 
 def _file(
-    mine: Lines, there: Store, file: LogFile, following: int | None, known: Where | None
+    mine: Lines, there: Store, file: LogFile, later: Sequence[LogFile], known: Where | None
 ) -> tuple[int, Finding | None]:
     """The last commit of a file, and what is wrong with it."""
+    following = later[0].first - 1 if later else None
     if not file.last and following and _is_proven(mine, there, file, following):
         return following, None
     try:
         content = logpack.raw_lines(there, file)
         last = mine.last_in(file.first, content)
-        if last and known is not None and known.key == file.key and last < known.head <= mine.head:
+        shorter = known is not None and known.key == file.key and last < known.head <= mine.head
+        if last and known is not None and shorter and last != following:
             last, found = known.head, f"ends with load {last}, not {known.head}"
             return last, Finding(key=file.key, fault="truncated", found=found, first=file.first, last=last)
         if last and (not file.last or last == file.last):
@@ -137,12 +143,8 @@ def _file(
         if file.last and content == mine.get(file.first, min(file.last, mine.head)):
             return min(file.last, mine.head), None  # a log that was cut ends there
         wrong = f"has other lines than the log here ({len(content)} bytes)"
-        ours = (
-            known is not None
-            and known.head >= file.first
-            and known.digest == mine.digest(min(known.head, mine.head))
-        )
-        forked = not file.last and following is None and not ours and _is_another(mine, file, content)
+        after = _first_prev(there, mine.source, later[0]) if later else ""
+        forked = _is_another(mine, file, content, after, known)
         if file.first + content.count(b"\n") - 1 > mine.head and content.startswith(
             mine.get(file.first, mine.head)
         ):
@@ -166,10 +168,43 @@ def _is_proven(mine: Lines, there: Store, file: LogFile, last: int) -> bool:
     return proof.of_bytes(mine.get(file.first, last), there.stat(file.key)).proven
 
 
-def _is_another(mine: Lines, file: LogFile, content: bytes) -> bool:
-    """Whether a file holds commits that follow from those before it, but not the ones here: another history."""
-    found = commits.parse_file(content, key=file.key, source=mine.source)
-    return found[0].seq == file.first and found[0].prev == mine.digest(file.first - 1)
+def _is_another(mine: Lines, file: LogFile, content: bytes, after: str | None, known: Where | None) -> bool:
+    """Whether a file holds commits that follow from those here, but are others: another history.
+
+    Damage breaks the chain within the file, or to the commit after it, of which `after` is what it follows: None
+    where that cannot be told, empty where there is none. Then, in a file that was seen to be ours, it is another
+    load that tells another history.
+    """
+    found = commits.parse_file(content, key=file.key, source=mine.source, cut=bool(file.last))
+    chained = all(two.prev == one.digest for one, two in pairwise(found))
+    if not chained or found[0].seq != file.first or found[0].prev != mine.digest(file.first - 1):
+        return False
+    if after != "":
+        return after == found[-1].digest
+    ours = (
+        known is not None
+        and file.first <= known.head <= mine.head
+        and known.digest == mine.digest(known.head)
+    )
+    return not ours or _is_another_load(mine, file.first, found)
+
+
+def _first_prev(there: Store, source: str, file: LogFile) -> str | None:
+    """What the first commit of a file follows; None where that cannot be read."""
+    with contextlib.suppress(IntegrityError, Absent):
+        return logpack.read(there, source, file)[0].prev
+    return None
+
+
+def _is_another_load(mine: Lines, first: int, found: Sequence[Commit]) -> bool:
+    """Whether the first commit that differs from the one here was made by another run."""
+    theirs = next((c for c in found if c.seq > mine.head or mine.digest(c.seq) != c.digest), None)
+    if theirs is None or theirs.seq > mine.head:
+        return False
+    here = commits.parse_file(
+        mine.get(first, theirs.seq), key=layout.log_key(mine.source, first), source=mine.source, cut=True
+    )[-1]
+    return here.load_id != theirs.load_id and here.committed_at != theirs.committed_at
 
 
 def _end(mine: Lines, file: LogFile, known: Where | None) -> int:

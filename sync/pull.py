@@ -90,6 +90,7 @@ def copy(
     until: Mapping[str, int] | None = None,
     connections: int = 16,
     bandwidth: int | None = None,
+    raising: bool = True,
     progress: Report | None = None,
 ) -> PullReport:
     """Copy a lake, or part of one, to another place; what is there already is gone on with.
@@ -104,6 +105,8 @@ def copy(
             none of it.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
+        raising: Raise the first error of a source when all others are done; else the report has them, and what
+            lies beside the logs is not copied.
         progress: Called after every file.
 
     Raises:
@@ -124,7 +127,7 @@ def copy(
             connections=connections,
         )
         work = _Pull(way, transfer, Hints(lake_id="", url=there.url))
-        return work.run(names)
+        return work.run(names, raising=raising)
 
 
 def pull(
@@ -164,8 +167,7 @@ def pull(
     meet(mirror, lake.store)
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
-        known = {source: about.where for source, about in hints.sources.items()}
-        way = Way(origin=StoreSide(mirror, known), dest=LakeSide(lake), pulls=True, connections=connections)
+        way = Way(origin=StoreSide(mirror), dest=LakeSide(lake), pulls=True, connections=connections)
         try:
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:
@@ -194,7 +196,7 @@ class _Pull:
         self._set_aside = set_aside
         self._aside: dict[str, str] = {}
 
-    def run(self, names: Sequence[str]) -> PullReport:
+    def run(self, names: Sequence[str], *, raising: bool = True) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
         seen = list(self._transfer.pool.map(self._way.tried, names))
         if self._set_aside is not None:
@@ -202,9 +204,12 @@ class _Pull:
         for each in seen:
             self._transfer.expect(each.plan.files, each.plan.size_bytes)
         done = [self._source(each) for each in seen]
-        for pulled in done:
-            if pulled.error is not None:
-                raise pulled.error
+        failed = [pulled.error for pulled in done if pulled.error is not None]
+        if failed and raising:
+            raise failed[0]
+        if failed:
+            total = self._transfer.done
+            return PullReport(sources=tuple(done), files=total.files, size_bytes=total.size_bytes)
         return self._report(done)
 
     def _without_forks(self, seen: Sequence[Seen], lake: Lake) -> list[Seen]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from lakehouse import Lake, logpack
 from lakehouse.core import layout
 from lakehouse.errors import IntegrityError, LakehouseError
-from lakehouse.store import Absent, LocalStore, Store
+from lakehouse.quarantine import is_readable
+from lakehouse.store import Absent, Exists, LocalStore, Store
 from lakehouse.store.hashing import size_of
 from sync.check import MirrorReport, Problem
 from sync.lines import Lines
@@ -63,7 +64,7 @@ def repair(
             with tempfile.TemporaryDirectory() as folder:
                 data = _mended(lake, problem, logs, folder)
                 size = size_of(data)
-                mirror.put(problem.key, data)
+                _write(mirror, problem, data)
         except LakehouseError as error:
             done.lost.append(error)
             lost.add(problem.key.split("/", 1)[0])
@@ -75,6 +76,18 @@ def repair(
     return done
 
 
+def _write(mirror: Store, problem: Problem, data: bytes | Path) -> None:
+    """Write an object anew; a log file that is missing is created, as somebody else may write it right now."""
+    if problem.what != "log" or problem.fault != "missing":
+        mirror.put(problem.key, data)
+        return
+    try:
+        mirror.create(problem.key, data)
+    except Exists:
+        if mirror.get(problem.key) != data:
+            raise _lost(problem, "somebody else wrote it meanwhile") from None
+
+
 def _mended(lake: Lake, problem: Problem, logs: dict[str, Lines], folder: str) -> bytes | Path:
     """The bytes that an object has to have, proven."""
     if problem.fault in {"forked", "other"}:
@@ -84,9 +97,12 @@ def _mended(lake: Lake, problem: Problem, logs: dict[str, Lines], folder: str) -
     if problem.what == "log":
         return _log(lake, problem, logs)
     try:
-        return lake.store.get(problem.key)
+        data = lake.store.get(problem.key)
     except Absent:
         raise _lost(problem, "it is not here") from None
+    if problem.what == "quarantine" and not is_readable(problem.key, data):
+        raise _lost(problem, "the bytes here are damaged too")
+    return data
 
 
 def _part(lake: Lake, problem: Problem, folder: str) -> bytes | Path:

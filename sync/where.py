@@ -80,6 +80,8 @@ def _still(store: Store, source: str, known: Where) -> bool:
 def _is_there(store: Store, source: str, known: Where) -> bool:
     if known.stat is None or not known.key.startswith(layout.log_prefix(source)):
         return False
+    if layout.log_pack_span(known.key):  # a log that was cut may have got a longer pack, and no file
+        return False
     try:
         if known.stat.checksums:
             return store.stat(known.key) == known.stat

@@ -90,6 +90,7 @@ def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
         return
     from sync import hints, settings
 
+    lacking = dict[str, list[str]]()
     for mirror in (settings.named(here, name) for name in here.mirrors):
         if mirror.kind == "postgres":
             continue
@@ -99,11 +100,14 @@ def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
             there = where.head if where else 0
             packs = sum(bool(commit.packs) for commit in lake.log(name).commits[there:])
             if packs:
-                raise UserError(
-                    f"{name}: {many(packs, 'commit')} with packs that the mirror {mirror.name!r} does not have yet: "
-                    f"it is known to be at load {there:,}; nothing was deleted",
-                    hint=f"Run `lakehouse sync {mirror.name}` first, or prune with --not-mirrored.",
-                )
+                lacks = f"{many(packs, 'commit')} with packs of {name}, known to be at load {there:,}"
+                lacking.setdefault(mirror.name, []).append(lacks)
+    if lacking:
+        told = "; ".join(f"{name!r} lacks {', '.join(lacks)}" for name, lacks in lacking.items())
+        raise UserError(
+            f"not all mirrors have the packs yet, nothing was deleted: {told}",
+            hint=f"Run `lakehouse sync {' '.join(lacking)}` first, or prune with --not-mirrored.",
+        )
 
 
 @click.command("expire")

@@ -52,7 +52,7 @@ def said_by(lake: "Lake", ends: Mapping[str, End]) -> dict[str, str]:
         # Views name the files of compactions: one that came or went makes them out of date.
         derived = (e.key for e in lake.store.list(compactions(source)) if e.key.endswith(".json"))
         end = ends.get(source)
-        stamp = json.dumps([*end, _end_stamp(lake.store, source, end[2])] if end else None)
+        stamp = json.dumps([*end, _end_stamp(lake.store, source, end[0], end[2])] if end else None)
         return ",".join(key.removeprefix(compactions(source)) for key in derived), stamp
 
     for source, (derived, stamp) in each(lake, lake.sources(), look).items():
@@ -75,9 +75,18 @@ def each(lake: "Lake", sources: Iterable[str], look: Callable[[str], T]) -> dict
         return dict(zip(names, pool.map(look, names), strict=True))
 
 
-def _end_stamp(store: Store, source: str, key: str) -> str:
-    """What changes when the end of a log does; of one that was cut and ends with a pack, also when it gets a longer one."""
-    return _marks(store, log_pack_prefix(source)) if log_pack_span(key) else _stamp(store, key) if key else ""
+def _end_stamp(store: Store, source: str, head: int, key: str) -> str:
+    """What changes when the end of a log does; a log that is cut elsewhere comes as a longer pack, and no file follows.
+
+    A bucket is asked for packs only where the log ends with one.
+    """
+    stamp = _stamp(store, key) if key else ""
+    if not isinstance(store, LocalStore) and not log_pack_span(key):
+        return stamp
+    packed = 0
+    for first, last in sorted(s for e in store.list(log_pack_prefix(source)) if (s := log_pack_span(e.key))):
+        packed = max(packed, last if first <= packed + 1 else 0)
+    return f"{stamp}/{packed}" if packed > head else stamp
 
 
 def _stamp(store: Store, key: str) -> str:

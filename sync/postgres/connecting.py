@@ -216,5 +216,5 @@ def _driver() -> Any:
         from adbc_driver_postgresql import dbapi
     except ImportError:
         msg = "a mirror in PostgreSQL needs a package that is not installed: adbc-driver-postgresql"
-        raise SetupError(msg, hint='Install it: uv add "lakehouse[postgres]"') from None
+        raise SetupError(msg, hint="Install it: uv add 'lakehouse[postgres]'") from None
     return dbapi

@@ -87,9 +87,10 @@ class SourceStatus:
     Attributes:
         source: Its name.
         schema: Its schema in Postgres.
-        relation: `equal`, `ahead`: there is something to push; `behind`: the mirror has more; `diverged`.
+        relation: `equal`, `ahead`: there is something to push; `behind`: the mirror has more; `diverged`;
+            `unknown` where the mirror cannot be read, which `error` tells.
         here: Where the log ends.
-        there: Where the mirror ends.
+        there: Where the mirror ends; 0 where that is not known.
         synced_at: When it was last pushed.
         verified_at: When what is there was last found to be as in the lake.
         error: What is wrong; None if nothing is.
@@ -202,7 +203,7 @@ def status(
                 relation = ledger.relation(connection, schema, log, position or Position())
             except LakehouseError as caught:
                 ledger.rollback(connection)
-                relation, error = "diverged", caught
+                relation, error = "diverged" if isinstance(caught, ForkError) else "unknown", caught
             found.append(
                 SourceStatus(
                     source=source, schema=schema, relation=relation, here=here, there=position or Position(),

@@ -177,11 +177,14 @@ def _upload(lake: Lake, name: str, size: Size, protocol: str, *, rounds: int, re
 def _nothing_to_do(lake: Lake, size: Size, protocol: str, *, rounds: int, report: Report) -> None:
     shutil.rmtree(Path(lake.url) / "_derived", ignore_errors=True)
     with _server(protocol) as url:
-        store = _store(protocol, url, "both")
+        store = _store(protocol, url, "ours")
         _push(lake, store)
-        pairs = [(_push(lake, store), _rclone(protocol, url, lake.url, "both")) for _ in range(rounds)]
+        _rclone(
+            protocol, url, lake.url, "theirs"
+        )  # of its own: it would write over log files that hold several
+        pairs = [(_push(lake, store), _rclone(protocol, url, lake.url, "theirs")) for _ in range(rounds)]
         with HttpProxy(url) as proxy:
-            counted = _store(protocol, proxy.url, "both")
+            counted = _store(protocol, proxy.url, "ours")
             _push(lake, counted)
             requests = len(proxy.seen)
     objects = size.sources * size.loads * (size.parts + 1)

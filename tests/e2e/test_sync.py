@@ -211,6 +211,24 @@ def test_status_says_how_far_each_mirror_is(project: Project, tmp_path: Path) ->
     assert len(run("sync", "--lake", home / "lake", "status", cwd=home).ok().out.splitlines()) == 5
 
 
+def test_status_tells_a_log_that_cannot_be_read_from_two_histories(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).ok()
+    (log,) = (tmp_path / "disk" / "shop" / "_log").iterdir()
+    log.write_bytes(log.read_bytes()[:300])
+    told = run("sync", "status", cwd=home)
+    told.failed(4, log.name)
+    assert [line.split()[:7] for line in told.out.splitlines()[2:]] == [
+        ["disk", "shop", "3", "?", "cannot", "be", "read"]
+    ]
+    news, shop = run("sync", "status", "--json", cwd=home).json
+    assert (news["relation"], news["error"]) == ("equal", None)
+    assert (shop["relation"], shop["here"], shop["there"]) == ("unknown", 3, None)
+    assert shop["error"]["kind"] != "ForkError"
+    configure(home, unset='url = "LAKE_NOT_SET"')
+    assert run("sync", "status", cwd=home).failed(2, "LAKE_NOT_SET").out == ""
+
+
 # --- Two machines ---------------------------------------------------------------------------------
 
 
@@ -248,6 +266,20 @@ def test_what_another_machine_synced_is_pulled(two_machines: tuple[Path, Path]) 
     assert "ahead: 1 load here is not there: lakehouse sync" in run("sync", "pull", cwd=laptop).ok().out
 
 
+def test_a_source_that_only_the_mirror_has_is_told(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", "--source", "shop", cwd=home).ok()
+    with Lake.open(tmp_path / "disk").load("weather") as more:
+        more.write("stations", [{"id": 1}], disposition="append")
+    told = "disk: weather: behind: it is not here at all: lakehouse sync pull"
+    assert told in run("sync", "--dry-run", cwd=home).ok().out.splitlines()
+    assert told in run("sync", cwd=home).ok().out.splitlines()
+    found = {r["source"]: r["relation"] for r in run("sync", "status", "--json", cwd=home).ok().json}
+    assert found == {"news": "equal", "shop": "equal", "weather": "behind"}
+    run("sync", "pull", cwd=home).ok()
+    assert run("sync", "status", "--json", cwd=home).ok().json[2]["relation"] == "equal"
+
+
 def test_two_histories_are_refused_with_both_sides_shown(
     two_machines: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -266,6 +298,10 @@ def test_two_histories_are_refused_with_both_sides_shown(
     told.failed(4, "by-desk")
     assert "two histories" in told.out
     run("sync", "pull", cwd=laptop).failed(4, "by-laptop")
+    looked = run("verify", "disk", cwd=laptop)
+    assert looked.code == 4
+    assert "that no commit here names: of the other history" in looked.out
+    assert "harmless" not in looked.out
     assert run("sync", "--json", cwd=laptop).json[1]["error"]["kind"] == "ForkError"
     assert bytes_below(tmp_path / "disk") == before
 
@@ -351,6 +387,14 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     home = project("second", disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "bucket", cwd=home).failed(2, "there is no mirror 'bucket'", "disk, nas")
     run("sync", "pull", cwd=home).failed(2, "2 mirrors", "disk, nas")
+    database = 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"), warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "2 mirrors", "one of: disk, nas.")
+    refused = run("sync", "pull", "warehouse", cwd=home).failed(2, "warehouse: is a Postgres database")
+    assert refused.err.count("warehouse: ") == 1
+    configure(home, warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "no mirror that is a bucket", "Mirrors: warehouse.")
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "--dry-run", "status", cwd=home).failed(2, "--dry-run goes after `status`")
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
@@ -403,7 +447,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     hidden.mkdir()
     (hidden / f"{package}.py").write_text("raise ImportError('it is not here')\n")
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
-    done.failed(6, "not installed", f"lakehouse[{extra}]")
+    done.failed(6, "not installed", f"uv add 'lakehouse[{extra}]'")
     assert len(done.err.strip().splitlines()) == 2
 
 
@@ -414,7 +458,9 @@ def test_what_is_wrong_in_a_mirror_is_named_and_mended(project: Project, tmp_pat
     disk = tmp_path / "disk"
     home = project(disk=folder(disk))
     run("sync", cwd=home).ok()
-    assert "only the size of 4 files" in run("verify", "disk", cwd=home).ok().out
+    said = run("verify", "disk", cwd=home).ok().out.splitlines()
+    assert said[0].endswith(", sizes: all there")
+    assert said[1].startswith("disk: only the size of 4 files was compared: ")
     assert "every byte read: all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
     altered, cut, gone = sorted((disk / "shop").rglob("*.parquet"))
     altered.write_bytes(altered.read_bytes()[:-9] + b"123456789")
@@ -458,7 +504,19 @@ def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, 
     run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
     run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
     run("verify", "disk", cwd=home).failed(2, "there is no lake here")
-    run("verify", "nope", cwd=home).failed(2, "no source 'nope'")
+    run("verify", "nope", cwd=home).failed(2, "no source 'nope'", "Sources: news, shop.", "Mirrors: shop, disk.")
+
+
+def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: Path, gcs_server: str) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    done = run("restore", "dsk", "again", cwd=home).failed(2, "no lake here", "name of a mirror: disk.")
+    assert "lakehouse init" not in done.err
+    run("query", "--lake", "disk", "select 1", cwd=home).failed(2, f"'disk' is at file://{tmp_path / 'disk'}")
+    run("restore", f"file://{tmp_path / 'none'}", "again", cwd=home).failed(2, "Check the URL")
+    options = f'options = {{endpoint_url = "{gcs_server}", token = "anon", project = "t"}}'
+    configure(home, away=f'url = "gs://no-such-bucket/lake"\n{options}')
+    run("restore", "away", "again", cwd=home).failed(6, "there is no such bucket")
+    assert not (home / "again").exists()
 
 
 def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: Path) -> None:
@@ -633,11 +691,14 @@ def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) ->
 
 def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
     home = many_loads
-    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    disk, database = folder(tmp_path / "disk"), 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=disk, nas=folder(tmp_path / "nas"), warehouse=database)
     run("sync", "disk", cwd=home).ok()
     run("pack", cwd=home).ok()
     parts = len(list((home / "lake" / "s").rglob("*.parquet")))
-    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    refused = run("prune", cwd=home).failed(2, "`lakehouse sync disk nas`", "--not-mirrored")
+    assert "'disk' lacks 1 commit with packs of s, known to be at load 30" in refused.err
+    configure(home, disk=disk, warehouse=database)
     assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
     assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
     run("sync", "disk", cwd=home).ok()

@@ -22,11 +22,14 @@ from lakehouse.errors import (
     QuarantinedError,
     UserError,
 )
+from lakehouse.logpack import listing, raw_lines
+from lakehouse.logpack import packed as pack_lines
 from lakehouse.pack import pack
 from lakehouse.prune import prune
+from lakehouse.retention import expire, parse
 from lakehouse.store import LocalStore, MemoryStore, Store
 from lakehouse.store.remote import FsspecStore
-from lakehouse.tags import create
+from lakehouse.tags import create, delete
 from lakehouse.verify import verify
 from sync import hints, pull
 from sync.check import MirrorReport, verify_mirror
@@ -256,6 +259,54 @@ def test_another_history_is_not_mended_over(lake: Lake, mirror: Store, tmp_path:
     assert content(mirror) == whole
 
 
+@pytest.mark.parametrize("more", [1, 2, 3])
+@pytest.mark.parametrize("synced_here", [False, True], ids=["unknown", "ours before"])
+@pytest.mark.parametrize("packed", [False, True], ids=["files", "pack"])
+def test_what_others_loaded_on_top_of_an_older_log_is_not_mended_over(
+    more: int, synced_here: bool, packed: bool, lake: Lake, mirror: Store
+) -> None:
+    """Several log files of another history, also where a copy of before took the place of the mirror."""
+    for n in (5, 6):
+        load(lake, n)
+    if synced_here:  # as files of one load each, or of both
+        before = {entry.key: mirror.get(entry.key) for entry in mirror.list("")}
+        push(lake, mirror, name="m")
+        for entry in list(mirror.list("")):
+            mirror.delete(entry.key)
+        for key, data in before.items():
+            mirror.put(key, data)
+    worker = Lake.open(mirror)
+    for n in range(1, more + 1):
+        with worker.load(
+            "shop", load_id=f"worker-{n}", observed_at=START + timedelta(days=9 + n), gates=OPEN
+        ) as one:
+            one.write("products", [{"sku": "s1", "price": n}], disposition="replace", primary_key="sku")
+    if packed:
+        files = listing(mirror, "shop").files
+        text = b"".join(raw_lines(mirror, file) for file in files[:-1])
+        last = files[-1].first - 1
+        mirror.put(layout.log_pack_key("shop", 1, last), pack_lines(text))
+        for file in files[:-1]:
+            mirror.delete(file.key)
+    whole = content(mirror)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [(p.what, p.fault) for p in report.problems] == [("log", "forked")]
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
+    with pytest.raises(ForkError):
+        push(lake, mirror, name="m")
+
+
+def test_a_log_file_that_others_write_while_it_is_mended_stays(lake: Lake, mirror: Store) -> None:
+    mirror.delete(layout.log_key("shop", 4))
+    report = verify_mirror(lake, mirror, name="m")
+    assert seen(report) == {(layout.log_key("shop", 4), "missing")}
+    load(Lake.open(mirror), 9)
+    whole = content(mirror)
+    assert "meanwhile" in str(repair(lake, mirror, report).lost[0])
+    assert content(mirror) == whole
+
+
 def test_an_older_generation_of_the_newest_log_file_is_named(lake: Lake, mirror: Store) -> None:
     """A bucket gave an object of before back: lines are gone that were there."""
     key = layout.log_key("shop", 5)
@@ -269,6 +320,30 @@ def test_an_older_generation_of_the_newest_log_file_is_named(lake: Lake, mirror:
     assert seen(report) == {(key, "truncated")}
     assert repair(lake, mirror, report).lost == []
     assert mirror.get(key) == lines
+
+
+@pytest.mark.parametrize("name", ["load.json", "products.parquet"])
+def test_a_refused_load_is_not_mended_with_bytes_that_are_damaged_here(
+    name: str, lake: Lake, mirror: Store
+) -> None:
+    whole = content(mirror)
+    key = f"{layout.quarantine_prefix('shop', 'refused')}{name}"
+    cut_off(lake.store, key)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [problem.key for problem in report.problems] == [key]
+    done = repair(lake, mirror, report)
+    assert (done.mended, content(mirror)) == ([], whole)
+    assert "damaged" in str(done.lost[0])
+
+
+def test_another_refused_load_of_the_same_id_is_not_mended_over(lake: Lake, mirror: Store) -> None:
+    whole = content(mirror)
+    with pytest.raises(QuarantinedError), lake.load("shop", load_id="refused") as one:
+        one.write("products", [], disposition="replace", primary_key="sku")
+    report = verify_mirror(lake, mirror, name="m")
+    assert {problem.fault for problem in report.problems} == {"other"}
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
 
 
 def test_what_neither_side_has_is_lost_and_said(lake: Lake, mirror: Store, tmp_path: Path) -> None:
@@ -307,6 +382,28 @@ def test_restore_refuses_and_says_what_is_lost_and_what_is_not(
     repair(lake, mirror, verify_mirror(lake, mirror, name="m", deep=True))
     restore(mirror, tmp_path / "new")
     assert Lake.open(tmp_path / "new").log("shop").digest == lake.log("shop").digest
+
+
+@pytest.mark.parametrize("as_of", [None, START + timedelta(days=9)], ids=["all", "a moment"])
+def test_restore_names_each_damaged_source_and_calls_none_of_them_whole(
+    as_of: datetime | None, lake: Lake, mirror: Store, tmp_path: Path
+) -> None:
+    load(lake, 1, "june")
+    push(lake, mirror, name="m")
+    damaged = {"news": layout.log_key("news", 1), "shop": part(lake, 3)}
+    if as_of:
+        damaged["shop"] = layout.log_key("shop", 3)
+    cut_off(mirror, damaged["news"])
+    deleted(mirror, damaged["shop"])
+    with pytest.raises(IntegrityError) as caught:
+        restore(mirror, tmp_path / "new", as_of=as_of)
+    for key in damaged.values():
+        assert key in str(caught.value)
+    assert "--source june" in caught.value.hint
+    assert "--source news" not in caught.value.hint
+    assert caught.value.hint.count("--source shop") == 1
+    assert "--source shop --as-of 2" in caught.value.hint
+    assert ("whole: june" in caught.value.hint) == (as_of is None)
 
 
 def test_a_pull_from_a_damaged_mirror_leaves_an_older_lake(lake: Lake, mirror: Store, tmp_path: Path) -> None:
@@ -367,3 +464,27 @@ def test_a_mirror_that_is_ahead_is_not_swept(lake: Lake, mirror: Store, tmp_path
     with pytest.raises(LakehouseError, match="commits that are not here"):
         sweep(lake, mirror, name="m")
     assert content(mirror) == whole
+
+
+def test_what_a_tag_of_another_machine_names_is_not_swept(lake: Lake, mirror: Store, tmp_path: Path) -> None:
+    for n in (5, 6, 7):
+        load(lake, n)
+    push(lake, mirror, name="m")
+    restore(mirror, tmp_path / "other" / "lake")
+    other = Lake.open(tmp_path / "other" / "lake")
+    create(other, "theirs", 6)
+    push(other, mirror, name="m")
+    then = other.query("select * from shop.products order by sku", as_of="theirs").fetchall()
+    expire(lake, "shop", parse("keep weekly after 0 days"), now=START + timedelta(days=30))
+    assert lake.log("shop").is_expired(6)
+    push(lake, mirror, name="m")
+    whole = content(mirror)
+    with pytest.raises(UserError, match="theirs") as caught:
+        sweep(lake, mirror, name="m")
+    assert content(mirror) == whole
+    assert "--as-of 7" in (caught.value.hint or "")
+    restore(mirror, tmp_path / "back" / "lake", as_of=7, sources=["shop"])
+    back = Lake.open(tmp_path / "back" / "lake")
+    assert back.query("select * from shop.products order by sku", as_of=6).fetchall() == then
+    delete(Lake.open(mirror), "theirs")
+    assert sweep(lake, mirror, name="m")[-1].parts

@@ -23,10 +23,7 @@ from lakehouse.store import LocalStore
 from sync.postgres import tables
 from sync.postgres.push import push
 
-PIECES = {
-    "nothing": (1000, 3),
-    "early": (480, 1),
-}  # that a push to the late lake sends; how far apart the tested are
+PIECES = {"early": (480, 2), "nothing": (1000, 9)}  # that a push to the late lake sends; how far apart we go
 COMMIT = 3  # which of a push's commits is tried in all ways
 WAYS = [
     "killed, cut before",
@@ -143,7 +140,7 @@ def cases() -> list[object]:
     for start, (last, step) in PIECES.items():
         for at, n in enumerate(range(1, last + 1, step)):
             way = WAYS[at % len(WAYS)]
-            marks = [pytest.mark.soak] if at % 150 != 60 else []
+            marks = [pytest.mark.soak] if at % 75 != 30 else []
             found.append(pytest.param(start, n, way, id=f"{start}-{n}-{way}", marks=marks))
     return found
 

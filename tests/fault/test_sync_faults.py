@@ -3,6 +3,7 @@
 Readers open the mirror directly; only the sync speaks through the proxy that fails.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from lakehouse.errors import LakehouseError, NoLakeError
 from lakehouse.store import LocalStore, Store
 from sync.push import push
 
-SILENCE_S = 0.4  # in place of a minute
+SILENCE_S = 0.5  # in place of a minute
 REQUESTS = {"nothing": 27, "early": 30}  # of the sync to the late lake, and one more
 
 PASSING: list[tuple[Fault, list[pytest.MarkDecorator]]] = [
@@ -66,7 +67,8 @@ class Mirror:
     def fails(self, lake: Path) -> bool:
         """Push a lake over a network that fails; returns whether that was an error, as people are told."""
         try:
-            self.sync(lake)
+            with impatient():
+                self.sync(lake)
         except LakehouseError as error:
             return bool(error.hint) and "testing" not in f"{error} {error.hint}"  # the secret
         return False
@@ -82,15 +84,22 @@ def new_mirror(cloud: Cloud, tmp_path: Path) -> Iterator[Callable[[], Mirror]]:
     cloud.proxy.clear()
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What stays silent is given up after less than a second, and asked again a few times, at once."""
-    monkeypatch.setattr(Mirror, "silence_s", SILENCE_S)
-    monkeypatch.setattr(lakehouse.store.gcs, "SILENCE_S", SILENCE_S)
-    monkeypatch.setattr(lakehouse.store.s3, "SILENCE_S", SILENCE_S)
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    """Requests are repeated a few times, at once."""
     stamina.set_testing(True, attempts=3, cap=True)
     yield
     stamina.set_testing(False)
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """What stays silent is given up after less than a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mirror, "silence_s", SILENCE_S)
+        patch.setattr(lakehouse.store.gcs, "SILENCE_S", SILENCE_S)
+        patch.setattr(lakehouse.store.s3, "SILENCE_S", SILENCE_S)
+        yield
 
 
 @pytest.mark.parametrize("start", [pytest.param("nothing", marks=pytest.mark.soak), "early"])
@@ -118,7 +127,6 @@ def test_before_every_request_of_a_sync_the_mirror_is_a_lake(
     assert mirror.check(lakes) == lakes.heads()
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(fault, id=f"{fault.kind} {fault.status}", marks=marks) for fault, marks in PASSING],
@@ -131,7 +139,8 @@ def test_what_fails_once_at_every_request_is_repeated_and_not_more(
     plain.sync(lakes.late)
     needed = len(plain.proxy.seen)
     mirror.proxy.clear(every_other(fault))
-    mirror.sync(lakes.late)
+    with impatient() if fault.kind.startswith("hang") else contextlib.nullcontext():
+        mirror.sync(lakes.late)
     sent = len(mirror.proxy.seen)
     assert 2 * needed <= sent <= 4 * needed, f"{sent} requests where {needed} do"
     mirror.proxy.clear()
@@ -151,7 +160,6 @@ def cases(step: int) -> list[object]:
     return found
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("start", "n", "how"), cases(57))
 def test_a_sync_that_dies_at_a_request_leaves_a_lake_that_the_next_one_completes(
     start: str, n: int, how: Fault | Kind, lakes: Lakes, new_mirror: Callable[[], Mirror]

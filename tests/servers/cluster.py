@@ -3,10 +3,12 @@
 Postgres refuses to run as root, so root hands the cluster to an unprivileged user of the machine.
 """
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -89,6 +91,20 @@ class Cluster:
         with self._lock:
             return self._try("pg_ctl", "status", "-D", str(self._data)).returncode == 0
 
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Stop it after the block, also if this process is killed in it: a process of its own waits for that."""
+        stop = shlex.join([str(self._binaries / "pg_ctl"), "stop", "-m", "immediate", "-D", str(self._data)])
+        waiting = subprocess.Popen(
+            ["sh", "-c", f"cat; {stop}; rm -rf {shlex.quote(str(self._data))}"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            cwd="/", start_new_session=True, **({} if self._user is None else _as_user(self._user)),
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            waiting.communicate()  # closes its input, which `cat` waits for
+
     def new_database(self) -> str:
         """Name of a new, empty database."""
         self._databases += 1
@@ -154,11 +170,8 @@ def postgres_server() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="lakehouse-postgres-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         cluster = Cluster(_binaries(folder, user), folder, user)
-        try:
+        with cluster.ending():
             yield cluster
-        finally:
-            if cluster.is_running():
-                cluster.stop("immediate")
 
 
 @pytest.fixture
