@@ -511,6 +511,8 @@ def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: P
     home = project(disk=folder(tmp_path / "disk"))
     done = run("restore", "dsk", "again", cwd=home).failed(2, "no lake here", "name of a mirror: disk.")
     assert "lakehouse init" not in done.err
+    told = run("restore", "dsk", "again", "--json", cwd=home).failed(2).json
+    assert (told["folder"], told["error"]["kind"]) == ("again", "NoLakeError")
     run("query", "--lake", "disk", "select 1", cwd=home).failed(2, f"'disk' is at file://{tmp_path / 'disk'}")
     run("restore", f"file://{tmp_path / 'none'}", "again", cwd=home).failed(2, "Check the URL")
     options = f'options = {{endpoint_url = "{gcs_server}", token = "anon", project = "t"}}'
