@@ -1,5 +1,6 @@
 """`lakehouse pack`, `prune` and `expire`: fewer files, and less of the past where one says so."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +76,13 @@ def prune_command(
     if as_json:
         print_json([_pruned_json(report, dry_run=dry_run) for report in reports])
         return
-    for report in reports:
-        files = f"{many(len(report.parts), 'part')} and {many(len(report.log_files), 'log file')}"
-        click.echo(
-            f"{report.source}: {'would delete' if dry_run else 'deleted'} {files}, {size(report.size_bytes)}; "
-            f"{many(report.packs, 'pack')} verified"
-        )
+    lines = [
+        f"{report.source}: {'would delete' if dry_run else 'deleted'} {many(len(report.parts), 'part')} and "
+        f"{many(len(report.log_files), 'log file')}, {size(report.size_bytes)}; {many(report.packs, 'pack')} verified"
+        for report in reports
+        if report.parts or report.log_files
+    ]
+    click.echo("\n".join(lines) or "nothing to prune")
 
 
 def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
@@ -160,11 +162,24 @@ def _expired(
     if dry_run or not planned.expired:
         return planned
     if not yes:
-        click.confirm(f"{source}: let {many(planned.lost, 'state')} go for ever?", abort=True, err=True)
+        _ask(f"{source}: let {many(planned.lost, 'state')} go for ever?")
     done = expire(lake, source, policy, now=now)
     if not quiet:
         click.echo(f"{source}: done; the bytes go with `lakehouse prune`")
     return done
+
+
+def _ask(question: str) -> None:
+    """Go on if the answer is yes."""
+    try:
+        yes = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)  # the question has no line of its own yet
+        raise UserError("nobody is there to answer", hint="Add --yes.") from None
+    if not yes:
+        raise click.Abort
 
 
 def _expired_lines(report: "ExpireReport") -> list[str]:

@@ -80,7 +80,7 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
         return [
             "nothing sent: --max-transfer is less than the next load"
             if plan.stopped
-            else f"nothing to do (load {plan.there.seq})"
+            else f"nothing to do (load {plan.there.seq:,})"
         ]
     amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
     end = f" of {plan.here.seq:,}: --max-transfer was reached" if plan.stopped else ""
@@ -168,11 +168,15 @@ def swept(mirror: "Mirror", reports: "Sequence[PruneReport]", *, dry_run: bool) 
                 "log_files": list(report.log_files), "size_bytes": report.size_bytes, "packs_verified": report.packs,
             }
         )  # fmt: skip
+        if not (report.parts or report.log_files):
+            continue
         files = f"{many(len(report.parts), 'part')} and {many(len(report.log_files), 'log file')}"
         told.lines.append(
             f"{mirror.name}: {report.source}: {'would delete' if dry_run else 'deleted'} {files}, "
             f"{size(report.size_bytes)}; {many(report.packs, 'pack')} proven there"
         )
+    if not told.lines:
+        told.lines.append(f"{mirror.name}: nothing to delete")
     return told
 
 

@@ -7,7 +7,7 @@ import click
 
 from lakehouse.cli.context import many, print_json, project_or_none, quiet_retries, size
 from lakehouse.core.moments import render
-from lakehouse.errors import NoLakeError, UserError
+from lakehouse.errors import LakehouseError, NoLakeError, UserError
 
 if TYPE_CHECKING:
     from sync.restore import RestoreReport, SourceRestore
@@ -31,11 +31,30 @@ def restore_command(
 
     Needs no project: the URL and the credentials are enough. Interrupted, the same command goes on.
     """
-    from lakehouse.cli.mirrors import warn
+    from lakehouse.cli.mirrors import error_record, warn
+
+    quiet_retries()
+    try:
+        mirror, report = _restored(place, folder, as_of, sources)
+    except LakehouseError as error:
+        if as_json:
+            print_json({"folder": str(folder), "error": error_record(error)})
+        raise
+    warn(mirror, [*report.conflicts, *(error.message for error in report.broken.values())])
+    if as_json:
+        print_json(_record(mirror, report))
+        return
+    for line in _lines(report):
+        click.echo(line)
+    click.echo(f"Next: lakehouse verify --lake {folder} ; to go on from here, make it the lake of a project")
+
+
+def _restored(
+    place: str, folder: Path, as_of: str | None, sources: tuple[str, ...]
+) -> "tuple[Mirror, RestoreReport]":
     from lakehouse.cli.progress import transfer
     from sync import restore, settings
 
-    quiet_retries()
     mirror = settings.at(place, project_or_none())
     if mirror.kind == "postgres":
         raise UserError(
@@ -53,13 +72,7 @@ def restore_command(
             store.folders(holding="_log")  # tells a bucket that is not there
             error.hint = _instead(place)
             raise
-    warn(mirror, [*report.conflicts, *(error.message for error in report.broken.values())])
-    if as_json:
-        print_json(_record(mirror, report))
-        return
-    for line in _lines(report):
-        click.echo(line)
-    click.echo(f"Next: lakehouse verify --lake {folder} ; to go on from here, make it the lake of a project")
+    return mirror, report
 
 
 def _instead(place: str) -> str:

@@ -511,6 +511,8 @@ def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: P
     home = project(disk=folder(tmp_path / "disk"))
     done = run("restore", "dsk", "again", cwd=home).failed(2, "no lake here", "name of a mirror: disk.")
     assert "lakehouse init" not in done.err
+    told = run("restore", "dsk", "again", "--json", cwd=home).failed(2).json
+    assert (told["folder"], told["error"]["kind"]) == ("again", "NoLakeError")
     run("query", "--lake", "disk", "select 1", cwd=home).failed(2, f"'disk' is at file://{tmp_path / 'disk'}")
     run("restore", f"file://{tmp_path / 'none'}", "again", cwd=home).failed(2, "Check the URL")
     options = f'options = {{endpoint_url = "{gcs_server}", token = "anon", project = "t"}}'
@@ -532,6 +534,8 @@ def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: P
     assert len(list((disk / "s").rglob("*.parquet"))) == 31
     done = run("sync", "--prune", "--json", cwd=home).ok().json[-1]
     assert (len(done["parts"]), done["packs_verified"]) == (30, 1)
+    said = run("sync", "--prune", cwd=home).ok().out.splitlines()
+    assert said[1:] == ["disk: nothing to delete"]
     assert len(list((disk / "s").rglob("*.parquet"))) == 1
     assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
 
@@ -703,6 +707,7 @@ def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) 
     assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
     run("sync", "disk", cwd=home).ok()
     assert "deleted 30 parts" in run("prune", cwd=home).ok().out
+    assert run("prune", cwd=home).ok().out == "nothing to prune\n"
     assert "nothing to do" in run("sync", "disk", cwd=home).ok().out
 
 
