@@ -65,10 +65,15 @@ def verify_mirror(
     """
     report = MirrorReport(url=mirror.url, deep=deep)
     there = Guarded(mirror)
-    _check_lake(lake, there, report)
     hints = (
         hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url) if lake else Hints(lake_id="", url="")
     )
+    try:
+        _check_lake(lake, there, report)
+    except NoLakeError:
+        if lake is not None and hints.sources:
+            hinted.verified(lake.store, name, hints, {}, damaged=list(hints.sources))
+        raise
     names = _names(lake, there, hints, sources)
     looks = [Look(lake, there, source, hints, report, deep=deep) for source in names]
     total = sum(len(look.files) for look in looks)
@@ -83,7 +88,7 @@ def verify_mirror(
     _tags(lake, there, hints, report, looks, whole=sources is None)
     _quarantine(lake, there, hints, report, names)
     if lake is not None:
-        _remember(lake, there, name, hints, looks, report)
+        _remember(lake, there, name, hints, looks)
     return report
 
 
@@ -235,12 +240,11 @@ def _local(lake: Lake | None, key: str) -> bytes | None:
         return None
 
 
-def _remember(
-    lake: Lake, there: Guarded, name: str, hints: Hints, looks: Iterable[Look], report: MirrorReport
-) -> None:
-    """Keep that sources were proven to be there, where all of them is."""
-    if any(problem.what == "lake" for problem in report.problems) or not isinstance(lake.store, LocalStore):
+def _remember(lake: Lake, there: Guarded, name: str, hints: Hints, looks: Sequence[Look]) -> None:
+    """Keep which sources were proven to be there, all of them, and forget it of those of which something is wrong."""
+    if not isinstance(lake.store, LocalStore):
         return
+    damaged = [look.source for look in looks if look.damaged]
     wheres = {look.source: where.find(there, look.source) for look in looks if look.clean}
-    if wheres:
-        hinted.verified(lake.store, name, hints, wheres)
+    if wheres or damaged:
+        hinted.verified(lake.store, name, hints, wheres, damaged=damaged)

@@ -26,6 +26,9 @@ __all__ = ["Progress", "RestoreReport", "SourceRestore", "restore"]
 
 AsOf = datetime | str | int | None
 
+_PRUNED = "a part of load {wanted} was packed later and pruned, and load {seq} is the first that has the pack"
+_SHARED = "a part of load {wanted} holds rows of later loads too, up to load {seq}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRestore:
@@ -36,8 +39,8 @@ class SourceRestore:
         digest: Digest of that commit: it stands for the whole history up to it.
         effective_at: When its newest state holds from.
         wanted: The position that the moment means; `head` is later where `because` says why.
-        because: A part of the state at `wanted`, and why it needs later commits: it was packed later and pruned, or it
-            holds rows of later loads too. Empty where `head` is `wanted`.
+        because: Why the state at `wanted` needs later commits: a part of it was packed later and pruned, or holds rows
+            of later loads too. Empty where `head` is `wanted`.
         loads: Commits that were copied now; the others were there.
     """
 
@@ -231,13 +234,13 @@ def _end(there: Store, log: Log, wanted: int) -> _End:
         needed, why = seq, ""
         for name, file in _files(log, seq):
             if keys is not None and file.path not in keys:
-                at, reason = _packed_by(log, name, file, seq), "was packed later and pruned"
+                at, reason = _packed_by(log, name, file, seq), _PRUNED
             else:
-                at, reason = named.get(file.path, 0), "holds rows of later loads too"
+                at, reason = named.get(file.path, 0), _SHARED
             if at > needed:
-                needed, why = at, f"{file.path} {reason}"
+                needed, why = at, reason
         if needed == seq:
-            return _End(wanted=wanted, seq=seq, because=because)
+            return _End(wanted=wanted, seq=seq, because=because.format(wanted=wanted, seq=seq))
         seq, because = needed, because or why
 
 

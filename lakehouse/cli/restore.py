@@ -1,5 +1,6 @@
 """`lakehouse restore`: a lake back from a mirror."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _instead(place: str) -> str:
 
 
 def _lines(report: "RestoreReport") -> list[str]:
-    lines = [f"{source.source}: {_source(source)}" for source in report.sources]
+    lines = [f"{source.source}: {_source(source, report.as_of)}" for source in report.sources]
     if report.tags:
         lines.append(f"tags: {', '.join(report.tags)}")
     if report.skipped:
@@ -97,14 +98,14 @@ def _lines(report: "RestoreReport") -> list[str]:
     return lines
 
 
-def _source(source: "SourceRestore") -> str:
+def _source(source: "SourceRestore", as_of: object) -> str:
     if not source.head:
         return "nothing as of then"
     moment = f" ({source.effective_at:%Y-%m-%d %H:%M:%S}Z)" if source.effective_at else ""
-    said = f"up to load {source.head:,}{moment}"
-    if source.head > source.wanted:
-        said += f": further than load {source.wanted:,}, as {source.because} is only in a later pack; ask as of that load"
-    return said
+    if source.head <= source.wanted:
+        return f"up to load {source.head:,}{moment}"
+    said = f"restored up to load {source.head:,}{moment}, not {source.wanted:,}: {source.because}"
+    return f"{said}; for the state of then ask --as-of {shlex.quote(str(as_of))}"
 
 
 def _record(mirror: "Mirror", report: "RestoreReport") -> dict[str, Any]:

@@ -215,6 +215,37 @@ def test_what_only_its_size_speaks_for_is_not_called_proven(lake: Lake, mirror: 
     assert all(about.verified_at for about in known.sources.values())
 
 
+@pytest.mark.parametrize("what", ["part", "log file", "tag", "refused load", "lake"])
+def test_what_was_verified_is_forgotten_where_it_is_damaged(what: str, lake: Lake, mirror: Store) -> None:
+    def verified() -> set[str]:
+        known = hints.load(lake.store, "m", lake_id=lake.id, url=mirror.url)
+        return {source for source, about in known.sources.items() if about.verified_at}
+
+    verify_mirror(lake, mirror, name="m", deep=True)
+    verify_mirror(lake, mirror, name="m")  # by size only: neither proves nor refutes
+    assert verified() == {"news", "shop"}
+    key = OBJECTS[what](lake)
+    (deleted if what == "lake" else cut_off)(mirror, key)
+    assert seen(verify_mirror(lake, mirror, name="m"))
+    assert verified() == (set() if what in {"tag", "lake"} else {"news"})
+    for entry in list(mirror.list("")):
+        mirror.delete(entry.key)
+    with pytest.raises(NoLakeError):
+        verify_mirror(lake, mirror, name="m")
+    assert not verified()
+
+
+def test_a_folder_of_which_only_sizes_were_compared_is_not_called_verified(
+    lake: Lake, tmp_path: Path
+) -> None:
+    folder = LocalStore(tmp_path / "mirror")
+    push(lake, folder, name="m")
+    for deep in (False, True):
+        verify_mirror(lake, folder, name="m", deep=deep)
+        known = hints.load(lake.store, "m", lake_id=lake.id, url=folder.url)
+        assert all(bool(about.verified_at) == deep for about in known.sources.values())
+
+
 def test_what_is_not_here_is_not_called_proven(lake: Lake, bucket: Store) -> None:
     (Path(lake.url) / part(lake)).unlink()
     flipped(LocalStore(lake.url), part(lake, 3))
