@@ -10,7 +10,7 @@ from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
 from sync import hints
 from sync.postgres import ledger
-from sync.postgres.connecting import connect, place
+from sync.postgres.connecting import connect, ending_by_signals, place
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
@@ -152,7 +152,7 @@ def push(
         url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
     )
     done: list[SourcePush] = []
-    with connect(url) as connection:
+    with ending_by_signals(), connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
         for source in todo:
