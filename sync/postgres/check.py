@@ -12,7 +12,7 @@ from lakehouse.core.log import Log
 from lakehouse.errors import IntegrityError, LakehouseError
 from sync import hints
 from sync.postgres import functions, ledger
-from sync.postgres.connecting import connect, execute, fetch
+from sync.postgres.connecting import connect, ending_by_signals, execute, fetch
 from sync.postgres.connecting import place as shown
 from sync.postgres.copying import read_rows
 from sync.postgres.functions import KEY_HASH, Place
@@ -108,7 +108,7 @@ def verify(
     found = PgCheck()
     proven: dict[str, Where] = {}
     settings = Settings(url=url, schema_prefix=schema_prefix)
-    with connect(url) as connection:
+    with ending_by_signals(), connect(url) as connection:
         for source in chosen(lake, sources):
             ledger.rollback(connection)
             execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -11,7 +11,7 @@ from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
 from sync import hints
 from sync.postgres import ledger
-from sync.postgres.connecting import connect, place
+from sync.postgres.connecting import connect, ending_by_signals, place
 from sync.postgres.copying import drop_abandoned
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
@@ -155,7 +155,7 @@ def push(
         url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
     )
     done: list[SourcePush] = []
-    with connect(url) as connection:
+    with ending_by_signals(), connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
             _free_room(connection)
