@@ -215,7 +215,9 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
     forked = {problem.key.split("/")[0] for problem in report.problems if problem.fault == "forked"}
     others = [key for key in report.orphans if key.split("/")[0] in forked]
     if others:
-        lines.append(f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history")
+        lines.append(
+            f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history"
+        )
     if len(others) < len(report.orphans):
         orphans = many(len(report.orphans) - len(others), "file")
         lines.append(f"{mirror.name}: {orphans} that no commit names (harmless)")
