@@ -290,7 +290,10 @@ def _loaded_record(mirror: "Mirror", push: "PgSourcePush") -> dict[str, Any]:
 
 def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
     if push.relation == "behind":
-        return "behind: the database has loads that are not here"
+        return (
+            f"behind: the database is at load {push.there.seq:,}, which is not here: get it from a mirror that is a "
+            "bucket or a folder, lakehouse sync pull MIRROR"
+        )
     if not push.tables and not push.loads:
         return f"nothing to do (load {push.there.seq:,})"
     amount = f"{many(push.loads, 'load')}, {many(len(push.tables), 'table')}"

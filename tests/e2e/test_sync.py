@@ -625,6 +625,7 @@ def test_a_lake_goes_into_a_database(
     assert postgres_server.psql("select sku from shop.products", database=database) == "c"
     then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
     assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    shutil.copytree(home / "lake", home / "before")
     load(home / "lake", "z", day=5)
     records = {(r["source"]): r for r in ask("sync", "--json").json}
     assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
@@ -635,6 +636,10 @@ def test_a_lake_goes_into_a_database(
         4,
         "postgres",
     )
+    behind = ask("sync", "--lake", home / "before").out.splitlines()[1]
+    assert behind.startswith("warehouse: shop: behind: the database is at load 4, which is not here: ")
+    assert behind.endswith("lakehouse sync pull MIRROR")
+    assert "1 load more than here" in ask("sync", "--lake", home / "before", "status").out
     kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
     assert quote(PASSWORD, safe="").encode() not in kept
