@@ -42,7 +42,9 @@ def _named(place: str) -> "Lake":
         if here is not None and place in here.mirrors:
             from sync.settings import named
 
-            error.hint = f"--lake takes a path or a URL. The mirror {place!r} is at {named(here, place).shown}"
+            error.hint = (
+                f"--lake takes a path or a URL. The mirror {place!r} is at {named(here, place).shown}"
+            )
         raise
 
 

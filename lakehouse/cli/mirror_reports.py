@@ -120,7 +120,9 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         )  # fmt: skip
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
-            told.lines.append(f"{start}what was here is now in {pull.set_aside}")
+            told.lines.append(
+                f"{start}what was here is now in {pull.set_aside}; load again (lakehouse ingest), then: lakehouse sync"
+            )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
             told.lines.append(
@@ -215,7 +217,9 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
     forked = {problem.key.split("/")[0] for problem in report.problems if problem.fault == "forked"}
     others = [key for key in report.orphans if key.split("/")[0] in forked]
     if others:
-        lines.append(f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history")
+        lines.append(
+            f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history"
+        )
     if len(others) < len(report.orphans):
         orphans = many(len(report.orphans) - len(others), "file")
         lines.append(f"{mirror.name}: {orphans} that no commit names (harmless)")

@@ -82,7 +82,9 @@ def _instead(place: str) -> str:
     names = ", ".join(here.mirrors) if here else ""
     if "://" not in place and names:
         return f"Give a URL, a path or the name of a mirror: {names}."
-    return "Nothing was restored. Check the URL: it is the one that `lakehouse sync` wrote to, prefix and all."
+    return (
+        "Nothing was restored. Check the URL: it is the one that `lakehouse sync` wrote to, prefix and all."
+    )
 
 
 def _lines(report: "RestoreReport") -> list[str]:
