@@ -120,7 +120,9 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         )  # fmt: skip
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
-            told.lines.append(f"{start}what was here is now in {pull.set_aside}")
+            told.lines.append(
+                f"{start}what was here is now in {pull.set_aside}; load again (lakehouse ingest), then: lakehouse sync"
+            )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
             told.lines.append(
@@ -292,7 +294,10 @@ def _loaded_record(mirror: "Mirror", push: "PgSourcePush") -> dict[str, Any]:
 
 def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
     if push.relation == "behind":
-        return "behind: the database has loads that are not here"
+        return (
+            f"behind: the database is at load {push.there.seq:,}, which is not here: get it from a mirror that is a "
+            "bucket or a folder, lakehouse sync pull MIRROR"
+        )
     if not push.tables and not push.loads:
         return f"nothing to do (load {push.there.seq:,})"
     amount = f"{many(push.loads, 'load')}, {many(len(push.tables), 'table')}"

@@ -264,6 +264,9 @@ def test_what_another_machine_synced_is_pulled(two_machines: tuple[Path, Path]) 
     assert run(*asked, cwd=laptop).ok().out == run(*asked, cwd=desk).ok().out
     again = run("sync", "pull", "disk", "--json", "--source", "shop", cwd=laptop).ok().json
     assert [(r["relation"], r["loads"], r["after"]) for r in again] == [("equal", 0, 5)]
+    assert "A mirror that has it keeps it" in run("tag", "delete", "paper", cwd=laptop).ok().out
+    assert "tag received" not in run("sync", "pull", cwd=laptop).ok().out
+    assert "paper" in run("tag", "list", "--lake", laptop.parent / "disk").ok().out
     load(laptop / "lake", "w", day=6)
     assert "ahead: 1 load here is not there: lakehouse sync" in run("sync", "pull", cwd=laptop).ok().out
 
@@ -337,6 +340,12 @@ def test_a_history_is_set_aside_for_that_of_the_mirror(two_machines: tuple[Path,
     assert run(*asked, record["set_aside"]).ok().out.split() == ["sku", "z"]
     load(laptop / "lake", "z", day=5)
     assert "shop: 1 load, " in run("sync", cwd=laptop).ok().out
+    load(laptop / "lake", "w", day=6)
+    load(desk / "lake", "v", day=6)
+    run("sync", cwd=laptop).ok()
+    said = run("sync", "pull", "--set-aside", "--source", "shop", cwd=desk).ok().out.splitlines()
+    assert said[0].startswith("disk: shop: what was here is now in ")
+    assert said[0].endswith("; load again (lakehouse ingest), then: lakehouse sync")
 
 
 def test_the_prefix_of_another_lake_is_refused(project: Project, three_loads: Path, tmp_path: Path) -> None:
@@ -506,7 +515,9 @@ def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, 
     run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
     run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
     run("verify", "disk", cwd=home).failed(2, "there is no lake here")
-    run("verify", "nope", cwd=home).failed(2, "no source 'nope'", "Sources: news, shop.", "Mirrors: shop, disk.")
+    run("verify", "nope", cwd=home).failed(
+        2, "no source 'nope'", "Sources: news, shop.", "Mirrors: shop, disk."
+    )
 
 
 def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: Path, gcs_server: str) -> None:
@@ -627,6 +638,7 @@ def test_a_lake_goes_into_a_database(
     assert postgres_server.psql("select sku from shop.products", database=database) == "c"
     then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
     assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    shutil.copytree(home / "lake", home / "before")
     load(home / "lake", "z", day=5)
     records = {(r["source"]): r for r in ask("sync", "--json").json}
     assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
@@ -637,6 +649,10 @@ def test_a_lake_goes_into_a_database(
         4,
         "postgres",
     )
+    behind = ask("sync", "--lake", home / "before").out.splitlines()[1]
+    assert behind.startswith("warehouse: shop: behind: the database is at load 4, which is not here: ")
+    assert behind.endswith("lakehouse sync pull MIRROR")
+    assert "1 load more than here" in ask("sync", "--lake", home / "before", "status").out
     kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
     assert quote(PASSWORD, safe="").encode() not in kept
