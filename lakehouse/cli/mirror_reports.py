@@ -258,7 +258,12 @@ def _loaded_record(mirror: "Mirror", push: "PgSourcePush") -> dict[str, Any]:
 
 def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
     if push.relation == "behind":
-        return "behind: the database has loads that are not here"
+        more = push.there.seq - push.here
+        return (
+            f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            "or let the machine sync that has them"
+        )
     if not push.tables and not push.loads:
         return f"nothing to do (load {push.there.seq:,})"
     amount = f"{many(push.loads, 'load')}, {many(len(push.tables), 'table')}"
@@ -295,7 +300,8 @@ def _status_row(record: dict[str, Any]) -> tuple[Any, ...]:
     lacks = many(record["loads"], "load")
     if record["files"]:
         lacks += f", {many(record['files'], 'file')}, {size(record['size_bytes'])}"
-    missing = {"ahead": f"{lacks} to send", "behind": f"{lacks} to pull", "diverged": "two histories"}
+    more = "more there" if record["kind"] == "postgres" else "to pull"
+    missing = {"ahead": f"{lacks} to send", "behind": f"{lacks} {more}", "diverged": "two histories"}
     return (
         record["mirror"],
         record["source"],

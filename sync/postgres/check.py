@@ -109,7 +109,7 @@ def verify(
     """
     found = PgCheck()
     proven: dict[str, Where] = {}
-    settings = Settings(url=url, schema_prefix=schema_prefix)
+    settings = Settings(url=url, name=name, schema_prefix=schema_prefix)
     with ending_by_signals(), connect(url) as connection:
         for source in chosen(lake, sources):
             ledger.rollback(connection)
