@@ -42,6 +42,7 @@ class Settings:
 
     Attributes:
         url: Where the server is.
+        name: What it is called, for messages.
         schema_prefix: What names of schemas begin with.
         connections: How many connections fill a large table.
         repair: Whether to mirror all tables anew.
@@ -50,6 +51,7 @@ class Settings:
     """
 
     url: str
+    name: str
     schema_prefix: str = ""
     connections: int = 4
     repair: bool = False
@@ -104,6 +106,7 @@ def plan(
             Work(
                 place, history, before.get(place.table), there.seq,
                 anew=anew or place.table in let_go, long_keys=place.table in long_keys,
+                mirror=settings.name,
             )
         )  # fmt: skip
     works += _views(lake, log, schema, definitions, before, anew=anew)
