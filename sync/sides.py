@@ -7,8 +7,8 @@ from typing import Protocol
 
 from lakehouse import Lake
 from lakehouse.core import layout
-from lakehouse.errors import NoLakeError, UserError
-from lakehouse.store import Exists, Store
+from lakehouse.errors import IntegrityError, LakehouseError, NoLakeError, UserError
+from lakehouse.store import Exists, MemoryStore, Store
 from sync import units, where
 from sync.where import Where
 
@@ -99,6 +99,7 @@ def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:
     Raises:
         NoLakeError, FormatError: The origin is no lake, or one of them is of a newer format.
         UserError: They are two lakes.
+        IntegrityError: What the origin says of itself changed, or did not arrive as it is.
     """
     mine = Lake.open(origin)
     try:
@@ -107,10 +108,25 @@ def meet(origin: Store, dest: Store, *, make: bool = True) -> bool:
         if not make:
             return False
         with contextlib.suppress(Exists):  # another makes it right now
-            dest.create(layout.LAKE_FILE, origin.get(layout.LAKE_FILE))
+            dest.create(layout.LAKE_FILE, _about(origin, mine.id))
             return False
         theirs = Lake.open(dest)
     if theirs.id != mine.id:
         msg = f"{dest.url}: is another lake (id {theirs.id}) than {origin.url} (id {mine.id})"
         raise UserError(msg, hint="Nothing was written. Choose an empty folder or prefix, or the right lake.")
     return True
+
+
+def _about(origin: Store, lake_id: str) -> bytes:
+    """What a lake says of itself, proven to say the same as before: no checksum of it is known."""
+    content = origin.get(layout.LAKE_FILE)
+    read = MemoryStore()
+    read.put(layout.LAKE_FILE, content)
+    try:
+        same = Lake.open(read).id == lake_id
+    except LakehouseError:
+        same = False
+    if not same:
+        msg = f"{origin.url}/{layout.LAKE_FILE}: is not what it was a moment ago"
+        raise IntegrityError(msg, path=layout.LAKE_FILE, hint="Nothing was written. Run it again.")
+    return content

@@ -24,7 +24,7 @@ from lakehouse.store.asking import (
     wait_s,
 )
 from lakehouse.store.base import Entry
-from lakehouse.store.hashing import Span, differing, first_of, size_of
+from lakehouse.store.hashing import Span, arrived, differing, first_of, size_of
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a resumable upload
 PIECE = 32 * 2**20
@@ -69,7 +69,10 @@ class Gcs:
             if not first and last is None
             else {"Range": f"bytes={first}-{'' if last is None else last - 1}"}
         )
-        return self._ask("GET", self._url(name), params={"alt": "media"}, headers=span).content
+        asked = {"params": {"alt": "media"}, "headers": span}
+        if span:
+            return self._ask("GET", self._url(name), **asked).content
+        return patiently(lambda: _proven(self._once("GET", self._url(name), **asked)))
 
     def end(self, name: str, count: int) -> tuple[bytes, int]:
         """The last bytes of an object, and its size."""
@@ -253,6 +256,23 @@ def _body(head: bytes, span: Span, tail: bytes) -> bytes | AsyncIterator[bytes]:
             yield tail
 
     return sending()
+
+
+def _proven(answer: _Answer) -> bytes:
+    """An object, compared with the checksums that came with it."""
+    said = dict[str, str]()
+    stored = answer.headers.get("X-Goog-Stored-Content-Encoding", "identity")
+    if (
+        stored == "identity" and "Content-Encoding" not in answer.headers
+    ):  # else they are of what is compressed
+        for each in answer.headers.get("X-Goog-Hash", "").split(","):
+            name, _, value = each.strip().partition("=")
+            with contextlib.suppress(ValueError):
+                said[name] = base64.b64decode(value).hex()
+    wrong = arrived(answer.content, said)
+    if wrong:
+        raise Failure("passing", wrong)
+    return answer.content
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 PIECE = 32 * 2**20  # bytes of a piece of our multipart uploads to S3, which its ETag depends on
 _BLOCK = 2**20
+_COMPARED = 8 * 2**20  # bytes up to which an object is compared when it is read as well
 
 
 class _Sum(Protocol):
@@ -149,6 +150,18 @@ def differing(sent: Mapping[str, str], reported: Mapping[str, str]) -> str:
         for name in sent
         if name in reported and reported[name] != sent[name]
     )
+
+
+def arrived(content: bytes, reported: Mapping[str, str]) -> str:
+    """How an object that was read differs from the checksums that came with it, for people; empty where it does not.
+
+    Large objects are parts, whose SHA-256 a commit has: they are not compared here as well.
+    """
+    if len(content) > _COMPARED:
+        return ""
+    mine = first_of(content, [name for name in ("crc32c", "md5") if name in reported])
+    wrong = [name for name in mine if mine[name] != reported[name]]
+    return f"what arrived has not the {wrong[0]} of what is there" if wrong else ""
 
 
 def first_of(data: bytes | Path, names: Iterable[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lakehouse.store.asking import PAGE, SILENCE_S, SLOWEST, Failure, patiently, size_in
 from lakehouse.store.base import Entry
-from lakehouse.store.hashing import PIECE, Span, checksums, differing, size_of
+from lakehouse.store.hashing import PIECE, Span, arrived, checksums, differing, size_of
 from lakehouse.store.s3wire import Wire, refused
 
 WHOLE = 64 * 2**20  # larger objects are sent in pieces, by a multipart upload
@@ -188,10 +188,20 @@ class S3:
 
     def _ask(self, operation: str, **asked: Any) -> dict[str, Any]:
         try:
-            return patiently(lambda: self._once(operation, **asked))
+            if operation != "get_object" or "Range" in asked:
+                return patiently(lambda: self._once(operation, **asked))
+            return patiently(lambda: self._proven(self._once(operation, **asked)))
         except Failure as failure:
             failure.needs = _RIGHTS[operation]
             raise
+
+    def _proven(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """A whole object, compared with the ETag that came with it."""
+        content = answer["Body"]
+        wrong = arrived(content, self._of_etag(answer.get("ETag", ""), len(content), answer))
+        if wrong:
+            raise Failure("passing", wrong)
+        return answer
 
     def _once(self, operation: str, **asked: Any) -> dict[str, Any]:
         from fsspec.asyn import sync

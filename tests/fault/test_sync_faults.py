@@ -74,7 +74,11 @@ class Mirror:
         return False
 
     def check(self, lakes: Lakes) -> dict[str, int]:
-        return check_place(lakes, self.direct(), self.folder / f"copy-{self.name}")
+        heads = check_place(lakes, self.direct(), self.folder / f"copy-{self.name}")
+        assert "models" not in heads or set(heads) == set(lakes.heads()), (
+            "models are there before what they read"
+        )
+        return heads
 
 
 @pytest.fixture
