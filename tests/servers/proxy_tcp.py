@@ -1,6 +1,5 @@
 """A proxy before a server that speaks anything over TCP, such as Postgres, which fails on command."""
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -124,8 +123,10 @@ class _Pair:
             thread.join()
 
     def _run(self, relay: Callable[[], None]) -> None:
-        with contextlib.suppress(OSError):
+        try:
             relay()
+        except OSError:  # one side is gone: so is the other
+            self.cut()
         with self._lock:
             self._running -= 1
             if not self._running:
