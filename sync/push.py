@@ -62,6 +62,7 @@ class PushReport:
         files: Files that were written or found there, with their bytes.
         size_bytes: Bytes of them.
         stopped: Whether it ended early, at the limit that it was given.
+        next_bytes: Bytes that a limit has to be at least for the next push to get further; 0 where none ended it.
     """
 
     sources: tuple[SourcePush, ...] = ()
@@ -71,6 +72,7 @@ class PushReport:
     files: int = 0
     size_bytes: int = 0
     stopped: bool = False
+    next_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,7 @@ def push(
             return PushReport(
                 sources=tuple(work.planned(each) for each in seen),
                 stopped=any(each.plan.stopped for each in seen),
+                next_bytes=_next_bytes([each.plan for each in seen]),
             )
         report = work.run(seen, max_transfer)
     failed = [each.error for each in report.sources if each.error is not None]
@@ -198,6 +201,10 @@ def _chosen(lake: Lake, sources: Sequence[str] | None) -> list[str]:
             msg = f"there is no source {source!r}"
             raise NotFoundError(msg, hint=f"Sources: {', '.join(there) or 'none yet'}.")
     return ordered(there if sources is None else list(dict.fromkeys(sources)))
+
+
+def _next_bytes(made: Sequence[Plan]) -> int:
+    return min((plan.next_bytes for plan in made if plan.stopped), default=0)
 
 
 class _Push:
@@ -317,7 +324,7 @@ class _Push:
         return PushReport(
             sources=tuple(done), tags=tuple(tags.copied), quarantined=tuple(files.copied),
             conflicts=(*tags.conflicts, *files.conflicts), files=total.files, size_bytes=total.size_bytes,
-            stopped=stopped,
+            stopped=stopped, next_bytes=_next_bytes([each.plan for each in done]),
         )  # fmt: skip
 
     def _packs(self, source: str) -> None:

@@ -525,6 +525,10 @@ def test_a_limit_stops_with_a_whole_lake_and_the_next_push_goes_on(
     everything = sum(each.plan.size_bytes for each in whole.sources)
     assert not list(make_store().list(""))
     heads = []
+    stuck = push(lake, make_store(), name="m", max_transfer=1, sources=["fires"])
+    assert (stuck.stopped, stuck.sources[0].plan.next_loads, stuck.sources[0].loads) == (True, 5, 0)
+    least = {"sources": ["fires"], "dry_run": True, "max_transfer": stuck.next_bytes}
+    assert push(lake, make_store(), name="m", **least).sources[0].plan.loads == 5  # type: ignore[arg-type]
     for _ in range(20):
         report = push(lake, make_store(), name="m", max_transfer=everything // 3)
         assert report.size_bytes <= everything // 3
