@@ -117,7 +117,9 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         )  # fmt: skip
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
-            told.lines.append(f"{start}what was here is now in {pull.set_aside}")
+            told.lines.append(
+                f"{start}what was here is now in {pull.set_aside}: load again what only that has, then: lakehouse sync"
+            )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
             told.lines.append(

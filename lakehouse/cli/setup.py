@@ -33,6 +33,7 @@ max_drop = 0.5             # a snapshot that loses more than half of its rows go
 
 _IGNORE = """\
 /lake/
+/lake.set-aside/
 /lakehouse.duckdb*
 /docs-site/
 /exports/
