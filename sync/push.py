@@ -174,7 +174,7 @@ def status(lake: Lake, mirror: Store, name: str) -> list[SourceStatus]:
     names = sorted({*lake.sources(), *(source for source in there if not source.startswith(("_", ".")))})
     known = {source: about.where for source, about in hints.sources.items()}
     with Transfer() as transfer:
-        up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known))
+        up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known, name))
         return list(transfer.pool.map(lambda source: _status(up, source, hints), names))
 
 
@@ -220,7 +220,7 @@ class _Push:
         self._was_lake = True
         known = {source: about.where for source, about in self._hints.sources.items()}
         self._way = Way(
-            origin=LakeSide(lake), dest=StoreSide(mirror, known), connections=transfer.connections,
+            origin=LakeSide(lake), dest=StoreSide(mirror, known, name), connections=transfer.connections,
             interrupted=self._may_hold_parts,
         )  # fmt: skip
 
