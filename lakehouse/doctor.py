@@ -66,7 +66,7 @@ def _packages() -> Iterator[Finding]:
         )
     for name, (extra, use) in _EXTRAS.items():
         found = _version(name)
-        hint = "" if found else f"For {use}: pip install 'lakehouse[{extra}]'"
+        hint = "" if found else f"For {use}: uv add 'lakehouse[{extra}]'"
         yield Finding(
             what=f"{name} (optional)", ok=True if found else None, found=found or "not installed", do=hint
         )

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from lakehouse import Lake
 from lakehouse.errors import IntegrityError, LakehouseError, NotFoundError
@@ -80,9 +81,10 @@ class SourceStatus:
     """How a mirror stands to the lake, for one source.
 
     Attributes:
-        relation: `equal`; `ahead`: there is something to push; `behind`: something to pull; `diverged`.
+        relation: `equal`; `ahead`: there is something to push; `behind`: something to pull; `diverged`;
+            `unknown` where a log cannot be read, which `error` tells.
         here: Where the local log ends.
-        there: Where the mirror's ends.
+        there: Where the mirror's ends; 0 where that is not known.
         loads: Commits that the shorter log lacks.
         files: Files that are to be copied for them.
         size_bytes: Bytes of these files.
@@ -92,7 +94,7 @@ class SourceStatus:
     """
 
     source: str
-    relation: Relation
+    relation: Relation | Literal["unknown"]
     here: End
     there: End
     loads: int = 0
@@ -183,11 +185,14 @@ def _status(up: Way, source: str, hints: Hints) -> SourceStatus:
     seen = up.tried(source)
     if seen.plan.relation == "behind":
         seen = Way(origin=up.dest, dest=up.origin, pulls=True).tried(source)
-    plan, error = seen.plan, seen.error
-    if error is None and plan.relation == "diverged":
+    plan, error, here = seen.plan, seen.error, seen.plan.here
+    if error is not None:
+        with contextlib.suppress(LakehouseError):  # it may be the log here that cannot be read
+            here = up.origin.find(source).end
+    elif plan.relation == "diverged":
         error = up.forked(source)
     return SourceStatus(
-        source=source, relation=plan.relation, here=plan.here, there=plan.there,
+        source=source, relation="unknown" if seen.error else plan.relation, here=here, there=plan.there,
         loads=plan.loads, files=plan.files, size_bytes=plan.size_bytes,
         synced_at=known.synced_at if known else None, verified_at=known.verified_at if known else None,
         error=error,

@@ -69,7 +69,7 @@ def chosen(
     if one and len(found) != 1:
         raise UserError(
             f"{len(found)} mirrors could be meant" if found else f"there is no mirror that is a {kind}",
-            hint=f"Name one of: {', '.join(here.mirrors)}.",
+            hint=f"Name one of: {', '.join(found)}." if found else f"Mirrors: {', '.join(here.mirrors)}.",
         )
     return here, found
 
@@ -119,7 +119,8 @@ def each(
         for line in () if as_json else told.lines:
             click.echo(line)
         for trouble in told.errors:
-            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {trouble}", err=True)
+            text = str(trouble).removeprefix(f"{name}: ")
+            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {text}", err=True)
             codes.add(trouble.exit_code)
     if as_json:
         print_json(records)

@@ -26,6 +26,7 @@ from sync.postgres.placing import (
     columns_of,
     drop_over,
     dropping,
+    give_again,
     load,
     name_indexes,
     new_name,
@@ -69,13 +70,23 @@ class Work:
         since: The position up to which it is mirrored.
         anew: Whether it is to be mirrored anew, whatever is there.
         long_keys: Whether its key is known not to fit into an index.
+        mirror: What the mirror is called, for messages.
     """
 
     kind = "table"
 
     def __init__(
-        self, place: Place, history: History, before: Known | None, since: int, *, anew: bool, long_keys: bool
+        self,
+        place: Place,
+        history: History,
+        before: Known | None,
+        since: int,
+        *,
+        anew: bool,
+        long_keys: bool,
+        mirror: str,
     ) -> None:
+        self.mirror = mirror
         self.place, self.history, self.before, self.since = place, history, before, since
         self.short_keys = not long_keys and (before is None or before.form.get("short_keys", True))
         self.inserted = self.closed = 0
@@ -287,7 +298,8 @@ class Work:
         return IntegrityError(
             f"{self.place.schema}.{self.place.base}: {expected:,} versions that were there ended, and {self.closed:,} were found: "
             "its rows are not as the last sync left them",
-            hint="Somebody changed them. To see where: lakehouse verify; to mirror it anew: lakehouse sync --repair.",
+            hint=f"Somebody changed them. To see where: lakehouse verify {self.mirror}; to mirror it anew: "
+            f"lakehouse sync {self.mirror} --repair --source {self.history.log.source}",
         )
 
     # What readers see.
@@ -300,7 +312,7 @@ class Work:
             drop(connection, place.schema, self.before)
         old = None
         if self._loaded is not None and self.action in ("new", "rebuilt"):
-            if self.action == "rebuilt":
+            if self.action == "rebuilt" and columns_of(connection, place.schema, place.base):
                 old = new_name()
                 execute(connection, ddl.move_table(place.schema, place.base, to=place.schema, name=old))
             execute(connection, ddl.move_table(ABOUT, self._loaded.table, to=place.schema, name=place.base))
@@ -318,7 +330,7 @@ class Work:
             )
             execute(connection, ddl.drop_table(ABOUT, self._loaded.table))
         if (
-            old is not None
+            self.action in ("new", "rebuilt")
             or self._added
             or self._replaced
             or self.before is None
@@ -329,7 +341,7 @@ class Work:
             dropping(connection, ddl.drop_table(place.schema, old), place)
         if self._loaded is not None and self.action != "extended":
             name_indexes(connection, place.schema, place.base)
-        execute(connection, seen)
+        give_again(connection, place, seen)
 
     def _stand(self, connection: Any) -> None:
         """Make the views, the functions and the comments."""

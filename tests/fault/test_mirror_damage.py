@@ -26,9 +26,10 @@ from lakehouse.logpack import listing, raw_lines
 from lakehouse.logpack import packed as pack_lines
 from lakehouse.pack import pack
 from lakehouse.prune import prune
+from lakehouse.retention import expire, parse
 from lakehouse.store import LocalStore, MemoryStore, Store
 from lakehouse.store.remote import FsspecStore
-from lakehouse.tags import create
+from lakehouse.tags import create, delete
 from lakehouse.verify import verify
 from sync import hints, pull
 from sync.check import MirrorReport, verify_mirror
@@ -367,6 +368,30 @@ def test_an_older_generation_of_the_newest_log_file_is_named(lake: Lake, mirror:
     assert mirror.get(key) == lines
 
 
+@pytest.mark.parametrize("name", ["load.json", "products.parquet"])
+def test_a_refused_load_is_not_mended_with_bytes_that_are_damaged_here(
+    name: str, lake: Lake, mirror: Store
+) -> None:
+    whole = content(mirror)
+    key = f"{layout.quarantine_prefix('shop', 'refused')}{name}"
+    cut_off(lake.store, key)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [problem.key for problem in report.problems] == [key]
+    done = repair(lake, mirror, report)
+    assert (done.mended, content(mirror)) == ([], whole)
+    assert "damaged" in str(done.lost[0])
+
+
+def test_another_refused_load_of_the_same_id_is_not_mended_over(lake: Lake, mirror: Store) -> None:
+    whole = content(mirror)
+    with pytest.raises(QuarantinedError), lake.load("shop", load_id="refused") as one:
+        one.write("products", [], disposition="replace", primary_key="sku")
+    report = verify_mirror(lake, mirror, name="m")
+    assert {problem.fault for problem in report.problems} == {"other"}
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
+
+
 def test_what_neither_side_has_is_lost_and_said(lake: Lake, mirror: Store, tmp_path: Path) -> None:
     lost = part(lake, 3)
     deleted(mirror, lost)
@@ -485,3 +510,27 @@ def test_a_mirror_that_is_ahead_is_not_swept(lake: Lake, mirror: Store, tmp_path
     with pytest.raises(LakehouseError, match="commits that are not here"):
         sweep(lake, mirror, name="m")
     assert content(mirror) == whole
+
+
+def test_what_a_tag_of_another_machine_names_is_not_swept(lake: Lake, mirror: Store, tmp_path: Path) -> None:
+    for n in (5, 6, 7):
+        load(lake, n)
+    push(lake, mirror, name="m")
+    restore(mirror, tmp_path / "other" / "lake")
+    other = Lake.open(tmp_path / "other" / "lake")
+    create(other, "theirs", 6)
+    push(other, mirror, name="m")
+    then = other.query("select * from shop.products order by sku", as_of="theirs").fetchall()
+    expire(lake, "shop", parse("keep weekly after 0 days"), now=START + timedelta(days=30))
+    assert lake.log("shop").is_expired(6)
+    push(lake, mirror, name="m")
+    whole = content(mirror)
+    with pytest.raises(UserError, match="theirs") as caught:
+        sweep(lake, mirror, name="m")
+    assert content(mirror) == whole
+    assert "--as-of 7" in (caught.value.hint or "")
+    restore(mirror, tmp_path / "back" / "lake", as_of=7, sources=["shop"])
+    back = Lake.open(tmp_path / "back" / "lake")
+    assert back.query("select * from shop.products order by sku", as_of=6).fetchall() == then
+    delete(Lake.open(mirror), "theirs")
+    assert sweep(lake, mirror, name="m")[-1].parts
