@@ -200,11 +200,9 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "orphans": report.orphans,
         "superseded": report.superseded,
     }
-    commits = many(sum(report.sources.values()), "commit")
-    lines = [
-        f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
-        f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {_outcome(report)}"
-    ]
+    commits = f"{many(sum(report.sources.values()), 'commit')} of {many(len(report.sources), 'source')}"
+    files = f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}"
+    lines = [f"{mirror.name}: {commits}, {files}, {_outcome(report)}"]
     lines += [
         f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
         for why, n in report.why.items()
