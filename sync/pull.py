@@ -245,7 +245,8 @@ class _Pull:
     def _report(self, done: Sequence[SourcePull]) -> PullReport:
         names, heads = [each.source for each in done], {each.source: each.after.seq for each in done}
         there, here = self._way.origin.store, self._way.dest.store
-        marks = beside.pull_tags(there, here, heads=heads, known=self._hints.tags)
+        rate = self._transfer.bandwidth
+        marks = beside.pull_tags(there, here, heads=heads, known=self._hints.tags, bandwidth=rate)
         files = beside.pull_quarantine(
             there, here, sources=names, known=self._hints.quarantine, transfer=self._transfer
         )

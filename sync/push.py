@@ -308,7 +308,8 @@ class _Push:
         heads = {source: about.where.head for source, about in self._hints.sources.items()}
         heads |= {each.source: 0 for each in done if each.error is not None}
         here, hints = self._lake.store, self._hints
-        tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags)
+        rate = self._transfer.bandwidth
+        tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags, bandwidth=rate)
         files = beside.push_quarantine(
             here, self._mirror, sources=names, known=hints.quarantine, transfer=self._transfer
         )
@@ -327,6 +328,7 @@ class _Push:
     def _packs(self, source: str) -> None:
         known = self._hints.sources[source]
         packed = beside.push_packs(
-            self._lake, self._mirror, source, head=known.where.head, packed=known.packed
-        )
+            self._lake, self._mirror, source, head=known.where.head, packed=known.packed,
+            bandwidth=self._transfer.bandwidth,
+        )  # fmt: skip
         self._hints.sources[source] = replace(known, packed=packed)

@@ -292,9 +292,11 @@ def _loaded_record(mirror: "Mirror", push: "PgSourcePush") -> dict[str, Any]:
 
 def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
     if push.relation == "behind":
+        more = push.there.seq - push.here
         return (
-            f"behind: the database is at load {push.there.seq:,}, which is not here: get it from a mirror that is a "
-            "bucket or a folder, lakehouse sync pull MIRROR"
+            f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            "or let the machine sync that has them"
         )
     if not push.tables and not push.loads:
         return f"nothing to do (load {push.there.seq:,})"

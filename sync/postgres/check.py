@@ -12,7 +12,7 @@ from lakehouse.core.log import Log
 from lakehouse.errors import IntegrityError, LakehouseError
 from sync import hints
 from sync.postgres import functions, ledger
-from sync.postgres.connecting import connect, execute, fetch
+from sync.postgres.connecting import connect, ending_by_signals, execute, fetch
 from sync.postgres.connecting import place as shown
 from sync.postgres.copying import read_rows
 from sync.postgres.functions import KEY_HASH, Place
@@ -45,6 +45,7 @@ class SourceCheck:
     Attributes:
         source: Its name.
         schema: Its schema in Postgres.
+        mirror: What the mirror is called.
         seq: The load up to which it is mirrored.
         loads: How many loads the lake has beyond it.
         tables: Tables that were compared.
@@ -55,6 +56,7 @@ class SourceCheck:
 
     source: str
     schema: str
+    mirror: str
     seq: int = 0
     loads: int = 0
     tables: int = 0
@@ -75,7 +77,7 @@ class PgCheck:
 
     @property
     def errors(self) -> list[LakehouseError]:
-        """What is wrong; empty for a mirror that is whole, if maybe behind."""
+        """What is wrong, or could not be verified; empty for a mirror that is whole, if maybe behind."""
         return [error for source in self.sources for error in source.errors]
 
 
@@ -107,13 +109,14 @@ def verify(
     """
     found = PgCheck()
     proven: dict[str, Where] = {}
-    settings = Settings(url=url, schema_prefix=schema_prefix)
-    with connect(url) as connection:
+    settings = Settings(url=url, name=name, schema_prefix=schema_prefix)
+    with ending_by_signals(), connect(url) as connection:
         for source in chosen(lake, sources):
             ledger.rollback(connection)
             execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             log = lake.log(source)
-            check = SourceCheck(source=source, schema=schema_identifier(source, schema_prefix))
+            schema = schema_identifier(source, schema_prefix)
+            check = SourceCheck(source=source, schema=schema, mirror=name)
             found.sources.append(check)
             try:
                 there = (
@@ -128,10 +131,13 @@ def verify(
             except LakehouseError as error:
                 check.errors.append(error)
                 continue
-            if relation != "behind":
-                _check(connection, lake, log, there, settings, check, deep=deep)
-                if not (check.errors or check.skipped):
-                    proven[source] = Where(head=there.seq, digest=there.digest)
+            if relation == "behind":
+                check.seq = there.seq
+                check.errors.append(_ahead(source, there.seq - log.head))
+                continue
+            _check(connection, lake, log, there, settings, check, deep=deep)
+            if not (check.errors or check.skipped):
+                proven[source] = Where(head=there.seq, digest=there.digest)
     if proven:
         known = hints.load(lake.store, name, lake_id=lake.id, url=shown(url))
         hints.verified(lake.store, name, known, proven)
@@ -339,10 +345,17 @@ def _check_view(connection: Any, work: ViewWork, check: SourceCheck) -> None:
         check.errors.append(_wrong(check, work.name, f"has {what}"))
 
 
+def _ahead(source: str, loads: int) -> IntegrityError:
+    return IntegrityError(
+        f"{source}: the database has {loads:,} load{'' if loads == 1 else 's'} that the lake has not: it was not verified",
+        hint="Get them from a mirror in a bucket (lakehouse sync pull), or verify where they were made.",
+    )
+
+
 def _wrong(check: SourceCheck, table: str, what: str) -> IntegrityError:
     return IntegrityError(
         f"{check.schema}.{table} in the mirror {what}",
-        hint=f"Mirror it anew from the lake: lakehouse sync --repair --source {check.source}",
+        hint=f"Mirror it anew from the lake: lakehouse sync {check.mirror} --repair --source {check.source}",
     )
 
 

@@ -1,9 +1,11 @@
 """Connections to PostgreSQL, and its errors as those of this package. Passwords are in none of them."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, Self
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import pyarrow as pa
@@ -32,6 +34,8 @@ _SETTINGS = (
     "SET datestyle = 'ISO'",
     "SET extra_float_digits = 1",
 )
+Result = TypeVar("Result")
+_CANCEL_AGAIN_S = 0.2  # a cancellation that comes before the server began the statement does nothing
 _GRANTS = "docs/postgres.md says which rights the role needs."
 
 
@@ -110,7 +114,7 @@ def execute(connection: Connection, statements: str | Iterable[str]) -> None:
     """
     for statement in [statements] if isinstance(statements, str) else statements:
         with translated(_shown(statement)), connection.cursor() as cursor:
-            cursor.execute(statement)
+            interruptible(cursor, lambda: cursor.execute(statement))  # noqa: B023 - it ends before the next
 
 
 def fetch(connection: Connection, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
@@ -125,8 +129,62 @@ def fetch(connection: Connection, query: str, parameters: Sequence[Any] = ()) ->
         LakehouseError: As `translated` says.
     """
     with translated(_shown(query)), connection.cursor() as cursor:
-        cursor.execute(query, tuple(parameters) or None)
-        return cursor.fetch_arrow_table()
+
+        def read() -> pa.Table:
+            cursor.execute(query, tuple(parameters) or None)
+            return cursor.fetch_arrow_table()
+
+        return interruptible(cursor, read)
+
+
+def interruptible(cursor: Any, work: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
+    """Run a statement so that SIGINT cancels it and is a `KeyboardInterrupt`, as everywhere else.
+
+    On the main thread the driver takes SIGINT for itself: it would be an error of the server like any other, or nothing
+    where the statement ended first. So the statement runs on another thread, for which this one waits.
+
+    Args:
+        cursor: What the statement runs on.
+        work: Runs it.
+        stop: Called first where it is cancelled, to end what the statement is fed with.
+
+    Raises:
+        KeyboardInterrupt: There was a SIGINT; the statement has ended.
+        Exception: What `work` raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        running = None
+        try:
+            running = pool.submit(work)
+            return running.result()
+        except KeyboardInterrupt:
+            if stop is not None:
+                stop()
+            if running is not None:
+                _cancel(cursor, running)
+            raise
+
+
+@contextmanager
+def ending_by_signals() -> Iterator[None]:
+    """Make a `KeyboardInterrupt` of what DuckDB makes of SIGINT, which is an error like any other."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _cancel(cursor: Any, running: "Future[Any]") -> None:
+    """Cancel a statement and wait for its end: its connection must not be closed before."""
+    while not running.done():
+        with suppress(_driver().Error, KeyboardInterrupt):
+            cursor.adbc_cancel()
+        with suppress(KeyboardInterrupt):
+            wait([running], timeout=_CANCEL_AGAIN_S)
 
 
 @contextmanager
@@ -154,6 +212,11 @@ def _trouble(error: Any, doing: str) -> LakehouseError:
     if state in ("40001", "40P01", "55P03", "23505", "55006"):
         return ContentionError(
             message, hint="Somebody else is at the same tables. Nothing was changed; run it again."
+        )
+    if state == "57014":
+        return SetupError(
+            message,
+            hint="Somebody cancelled it, or statement_timeout ended it. Nothing was changed; run it again.",
         )
     if state == "42501":
         return SetupError(message, hint=_GRANTS)

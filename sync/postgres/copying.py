@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.errors import LakehouseError
-from sync.postgres.connecting import Connection, connect, execute, fetch, translated
+from sync.postgres.connecting import Connection, connect, execute, fetch, interruptible, translated
 from sync.postgres.ddl import create_table, drop_table
 from sync.postgres.names import identifier, literal, quote
 from sync.postgres.types import PgColumn, decode, encode
@@ -249,7 +249,12 @@ def _ingest(cursor: Any, schema: str, table: str, source: _Source, columns: Sequ
     reader = pa.RecordBatchReader.from_batches(schema_of_rows, converted())
     with translated(f"copying rows into {quote(schema)}.{quote(table)}"):
         try:
-            cursor.adbc_ingest(table, reader, mode="append", db_schema_name=schema)
+            # A COPY that the server gave up is noticed at its end alone: the rows have to end, too.
+            interruptible(
+                cursor,
+                lambda: cursor.adbc_ingest(table, reader, mode="append", db_schema_name=schema),
+                source.stopped.set,
+            )
         except Exception:
             if failed:
                 raise failed[0] from None

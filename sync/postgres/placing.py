@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError, UserError
 from sync.postgres import ddl, functions
-from sync.postgres.connecting import execute, fetch, translated
+from sync.postgres.connecting import execute, fetch, interruptible, translated
 from sync.postgres.copying import LOADING, Loaded, copy_rows
 from sync.postgres.functions import Place
 from sync.postgres.ledger import ABOUT
@@ -122,7 +122,7 @@ def dropping(connection: Any, statement: str, place: Place) -> None:
 def changed(connection: Any, statement: str) -> int:
     """Run an UPDATE; how many rows it changed."""
     with translated("closing versions"), connection.cursor() as cursor:
-        cursor.execute(statement)
+        interruptible(cursor, lambda: cursor.execute(statement))
         return int(cursor.rowcount)
 
 

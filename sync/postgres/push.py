@@ -3,21 +3,23 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log
 from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
 from sync import hints
+from sync.hints import Known
 from sync.postgres import ledger
-from sync.postgres.connecting import connect, place
+from sync.postgres.connecting import connect, ending_by_signals, place
 from sync.postgres.copying import drop_abandoned
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
 from sync.postgres.source import Settings, Todo, bring, plan
 from sync.postgres.tables import Action, Work
+from sync.where import Where
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
@@ -55,6 +57,7 @@ class SourcePush:
             more.
         there: Where the mirror ended before.
         after: Where it ends now.
+        here: The newest load of the log.
         tables: What was done, by table; those with nothing to do are left out.
         error: Why it could not be done; None if it was.
     """
@@ -64,6 +67,7 @@ class SourcePush:
     relation: str
     there: Position
     after: Position
+    here: int = 0
     tables: tuple[TablePush, ...] = ()
     error: LakehouseError | None = None
 
@@ -91,7 +95,7 @@ class SourceStatus:
             `unknown` where the mirror cannot be read, which `error` tells.
         here: Where the log ends.
         there: Where the mirror ends; 0 where that is not known.
-        synced_at: When it was last pushed.
+        synced_at: When it was last pushed, or found to have all by a push from here.
         verified_at: When what is there was last found to be as in the lake.
         error: What is wrong; None if nothing is.
     """
@@ -132,7 +136,7 @@ def push(
     Args:
         lake: The lake.
         url: `postgresql://user:password@host:5432/database`, with the options of libpq.
-        name: What the mirror is called, for messages.
+        name: What the mirror is called, under which it is remembered when it was as here.
         schema_prefix: What names of schemas begin with.
         sources: Which sources; all by default.
         dry_run: Only say what would be done.
@@ -149,13 +153,17 @@ def push(
         ContentionError: Somebody else is at the same tables.
         IntegrityError: The lake is damaged, or the rows there are not as they were left.
     """
-    del name  # of the hints that other kinds of mirrors keep
     todo = chosen(lake, sources)
     settings = Settings(
-        url=url, schema_prefix=schema_prefix, connections=connections, repair=repair, grant_to=tuple(grant_to)
+        url=url,
+        name=name,
+        schema_prefix=schema_prefix,
+        connections=connections,
+        repair=repair,
+        grant_to=tuple(grant_to),
     )
     done: list[SourcePush] = []
-    with connect(url) as connection:
+    with ending_by_signals(), connect(url) as connection:
         if not dry_run:
             ledger.prepare(connection)
             _free_room(connection)
@@ -169,10 +177,24 @@ def push(
             except LakehouseError as error:
                 ledger.rollback(connection)
                 done.append(_failed(source, settings, error))
+    if not dry_run:
+        _remember(lake, url, name, done)
     failed = [one.error for one in done if one.error is not None]
     if failed and raising:
         raise failed[0]
     return PgReport(sources=tuple(done))
+
+
+def _remember(lake: "Lake", url: str, name: str, done: Sequence[SourcePush]) -> None:
+    """Keep when each source was as here: the mirror itself says only when it last changed."""
+    known = hints.load(lake.store, name, lake_id=lake.id, url=place(url))
+    now = datetime.now(UTC)
+    for one in done:
+        if one.error is None and one.relation != "behind":
+            where = Where(head=one.after.seq, digest=one.after.digest)
+            before = known.sources.get(one.source, Known(where=where))
+            known.sources[one.source] = replace(before, where=where, synced_at=now)
+    hints.save(lake.store, name, known)
 
 
 def status(
@@ -207,11 +229,20 @@ def status(
             found.append(
                 SourceStatus(
                     source=source, schema=schema, relation=relation, here=here, there=position or Position(),
-                    synced_at=position.synced_at if position else None, error=error,
+                    synced_at=_synced(position, known.get(source)), error=error,
                     verified_at=known[source].verified_at if source in known else None,
                 )
             )  # fmt: skip
     return found
+
+
+def _synced(there: Position | None, known: Known | None) -> datetime | None:
+    """When a source was last as here: what the mirror says, or a push that found nothing to do."""
+    if there is None or there.synced_at is None:
+        return None
+    if known is None or known.synced_at is None or known.where.digest != there.digest:
+        return there.synced_at
+    return max(there.synced_at, known.synced_at)
 
 
 def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
@@ -246,7 +277,7 @@ def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> Sou
         )
     ledger.rollback(connection)
     after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
-    return _told(log.source, schema, relation, there, after, todo)
+    return _told(log, schema, relation, there, after, todo)
 
 
 def _pushed(
@@ -261,12 +292,10 @@ def _pushed(
         relation, there, todo = bring(connection, lake, log, told)
     after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
     schema = schema_identifier(log.source, settings.schema_prefix)
-    return _told(log.source, schema, relation, there, after, todo)
+    return _told(log, schema, relation, there, after, todo)
 
 
-def _told(
-    source: str, schema: str, relation: str, there: Position, after: Position, todo: Todo
-) -> SourcePush:
+def _told(log: Log, schema: str, relation: str, there: Position, after: Position, todo: Todo) -> SourcePush:
     tables = [
         TablePush(
             table=work.name, action=work.action, inserted=work.inserted, closed=work.closed,
@@ -276,8 +305,9 @@ def _told(
     ]  # fmt: skip
     tables += [TablePush(table=gone.table, action="dropped") for gone in todo.dropped]
     return SourcePush(
-        source=source, schema=schema, relation=relation, there=there, after=after, tables=tuple(tables)
-    )
+        source=log.source, schema=schema, relation=relation, there=there, after=after, here=log.head,
+        tables=tuple(tables),
+    )  # fmt: skip
 
 
 def _failed(source: str, settings: Settings, error: LakehouseError) -> SourcePush:

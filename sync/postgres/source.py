@@ -12,7 +12,7 @@ from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
 from lakehouse.errors import LakehouseError
 from sync.postgres import ledger
-from sync.postgres.connecting import execute, fetch, translated
+from sync.postgres.connecting import execute, fetch, interruptible, translated
 from sync.postgres.functions import Place
 from sync.postgres.history import History, reader
 from sync.postgres.known import Known, drop, known
@@ -42,6 +42,7 @@ class Settings:
 
     Attributes:
         url: Where the server is.
+        name: What it is called, for messages.
         schema_prefix: What names of schemas begin with.
         connections: How many connections fill a large table.
         repair: Whether to mirror all tables anew.
@@ -50,6 +51,7 @@ class Settings:
     """
 
     url: str
+    name: str
     schema_prefix: str = ""
     connections: int = 4
     repair: bool = False
@@ -104,6 +106,7 @@ def plan(
             Work(
                 place, history, before.get(place.table), there.seq,
                 anew=anew or place.table in let_go, long_keys=place.table in long_keys,
+                mirror=settings.name,
             )
         )  # fmt: skip
     works += _views(lake, log, schema, definitions, before, anew=anew)
@@ -328,7 +331,8 @@ def _copy(connection: Any, table: str, rows: Sequence[Mapping[str, Any]]) -> Non
         array = pa.array(values, pa.string() if json_text else kind)
         arrays.append(pa.ExtensionArray.from_storage(kind, array) if json_text else array)
     with translated(f"writing lakehouse.{table}"), connection.cursor() as cursor:
-        cursor.adbc_ingest(table, pa.table(arrays, names=list(rows[0])), mode="append", db_schema_name=ABOUT)
+        whole = pa.table(arrays, names=list(rows[0]))
+        interruptible(cursor, lambda: cursor.adbc_ingest(table, whole, mode="append", db_schema_name=ABOUT))
 
 
 def _grant(connection: Any, schema: str, roles: Sequence[str]) -> bool:

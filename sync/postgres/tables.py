@@ -70,13 +70,23 @@ class Work:
         since: The position up to which it is mirrored.
         anew: Whether it is to be mirrored anew, whatever is there.
         long_keys: Whether its key is known not to fit into an index.
+        mirror: What the mirror is called, for messages.
     """
 
     kind = "table"
 
     def __init__(
-        self, place: Place, history: History, before: Known | None, since: int, *, anew: bool, long_keys: bool
+        self,
+        place: Place,
+        history: History,
+        before: Known | None,
+        since: int,
+        *,
+        anew: bool,
+        long_keys: bool,
+        mirror: str,
     ) -> None:
+        self.mirror = mirror
         self.place, self.history, self.before, self.since = place, history, before, since
         self.short_keys = not long_keys and (before is None or before.form.get("short_keys", True))
         self.inserted = self.closed = 0
@@ -288,7 +298,8 @@ class Work:
         return IntegrityError(
             f"{self.place.schema}.{self.place.base}: {expected:,} versions that were there ended, and {self.closed:,} were found: "
             "its rows are not as the last sync left them",
-            hint="Somebody changed them. To see where: lakehouse verify; to mirror it anew: lakehouse sync --repair.",
+            hint=f"Somebody changed them. To see where: lakehouse verify {self.mirror}; to mirror it anew: "
+            f"lakehouse sync {self.mirror} --repair --source {self.history.log.source}",
         )
 
     # What readers see.

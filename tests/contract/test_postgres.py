@@ -329,9 +329,12 @@ def test_a_mirror_that_has_more_is_left_alone(tmp_path: Path, postgres_url: str)
     one.load(t=([{"n": 2}], {}))
     one.sync()
     two = Shop(tmp_path / "two", postgres_url)
-    assert two.sync().sources[0].relation == "behind"
+    found = two.sync().sources[0]
+    assert (found.relation, found.here, found.there.seq) == ("behind", 1, 2)
     assert [s.relation for s in status(two.lake, postgres_url, name="warehouse")] == ["behind"]
-    assert not verify(two.lake, postgres_url, name="warehouse").errors
+    (error,) = verify(two.lake, postgres_url, name="warehouse").errors
+    assert "the database has 1 load that the lake has not: it was not verified" in error.message
+    assert status(two.lake, postgres_url, name="warehouse")[0].verified_at is None
     one.same()
 
 
@@ -369,6 +372,23 @@ def test_a_plan_and_a_status_change_nothing(three_loads: Shop) -> None:
     assert [(check.versions,)] == three_loads.rows("select count(*) from shop.products_history")
     assert status(three_loads.lake, three_loads.url, name="w")[0].verified_at is not None
     assert three_loads.sync(dry_run=True).sources[0].tables == ()
+
+
+def test_a_sync_that_finds_nothing_to_do_is_remembered(three_loads: Shop) -> None:
+    def synced() -> datetime | None:
+        return status(three_loads.lake, three_loads.url, name="warehouse")[0].synced_at
+
+    three_loads.sync()
+    pushed = synced()
+    verify(three_loads.lake, three_loads.url, name="warehouse")
+    three_loads.sync()
+    again = synced()
+    assert pushed is not None
+    assert again is not None
+    assert again > pushed
+    assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is not None
+    three_loads.sync(dry_run=True)
+    assert synced() == again
 
 
 # Rights, and what others build on it.
@@ -535,6 +555,7 @@ def test_whoever_changed_rows_is_found(
     errors = verify(three_loads.lake, three_loads.url, name="warehouse", deep=deep).errors
     assert errors
     assert said in errors[0].message
+    assert "lakehouse sync warehouse --repair --source shop" in errors[0].hint
     if "loads" not in edit:
         assert "shop.products" in errors[0].message
         three_loads.sync(repair=True)
@@ -587,8 +608,9 @@ def test_rows_that_are_not_as_they_were_left_stop_a_sync(three_loads: Shop, post
     shop.sync()
     postgres_server.psql("delete from shop._products where sku = 'c'", database=shop.url.rpartition("/")[2])
     shop.load(products=([{"sku": "a", "price": 1.5}], {"disposition": "replace", "primary_key": "sku"}))
-    with pytest.raises(IntegrityError, match="not as the last sync left them"):
+    with pytest.raises(IntegrityError, match="not as the last sync left them") as caught:
         shop.sync()
+    assert "lakehouse sync warehouse --repair --source shop" in caught.value.hint
     shop.sync(repair=True)
     shop.same()
 

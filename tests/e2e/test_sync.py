@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 from clouds import free_port
 from cluster import PASSWORD, Cluster
 from command import PROGRAM, Done, program, run
+from proxy import Fault, Piece, TcpProxy
 from truth import ROOT
 
 from lakehouse import Lake
@@ -648,8 +650,10 @@ def test_a_lake_goes_into_a_database(
         "postgres",
     )
     behind = ask("sync", "--lake", home / "before").out.splitlines()[1]
-    assert behind.startswith("warehouse: shop: behind: the database is at load 4, which is not here: ")
-    assert behind.endswith("lakehouse sync pull MIRROR")
+    assert behind.startswith(
+        "warehouse: shop: behind: the database has 1 load that is not here: get it from a mirror"
+    )
+    assert "lakehouse sync pull" in behind
     assert "1 load more than here" in ask("sync", "--lake", home / "before", "status").out
     kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
@@ -692,6 +696,35 @@ def test_a_database_is_told_what_it_lacks(
         run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
     run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+@pytest.mark.parametrize("meant", [b"COPY ", b'COMMENT ON VIEW "shop"'], ids=["rows", "statement"])
+def test_ctrl_c_ends_a_sync_into_a_database_at_once(
+    project: Project, postgres_server: Cluster, meant: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while a statement is on its way; a second mirror would be next."""
+    database = postgres_server.new_database()
+    home = project(warehouse='url = "WAREHOUSE_URL"', after='url = "WAREHOUSE_URL"\nschema_prefix = "after_"')
+    seen: list[bytes] = []
+
+    def interrupt(piece: Piece) -> Fault | None:
+        if meant in piece.data and not seen:
+            seen.append(piece.data)
+            running.send_signal(signal.SIGINT)
+            return Fault(kind="delay", seconds=0.5)
+        return None
+
+    with TcpProxy(postgres_server.port, interrupt) as proxy:
+        monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, port=proxy.port))
+        running = subprocess.Popen(
+            [PROGRAM, "sync", "--source", "shop"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )  # fmt: skip
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, seen != []) == (130, True), err
+    assert "interrupted" in err
+    assert "PostgreSQL" not in out + err
+    there = "select count(*) from pg_namespace where nspname in ('shop', 'after_shop')"
+    assert postgres_server.psql(there, database=database) == "0"
 
 
 # --- What mirrors mean for other commands ---------------------------------------------------------
