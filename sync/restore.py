@@ -339,7 +339,7 @@ def _told(failed: Mapping[str, LakehouseError], there: Store, said: list[str]) -
     if damaged:
         said.append(
             "What is damaged, in all: `lakehouse verify` of the mirror. From a lake that is whole, "
-            "`lakehouse sync --repair` mends it."
+            "`lakehouse sync NAME --repair` mends it."
         )
         error.hint = " ".join(said)
     return error
