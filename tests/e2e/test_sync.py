@@ -426,7 +426,7 @@ def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
 def test_a_person_sees_bytes_rate_and_time_left(project: Project, tmp_path: Path) -> None:
     home = project(disk=folder(tmp_path / "disk"))
     ours, theirs = os.openpty()
-    command = [PROGRAM, "sync", "--bandwidth", "20kB"]
+    command = [PROGRAM, "sync", "--bandwidth", "6kB"]
     wide = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
     with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=theirs, env=wide) as running:
         os.close(theirs)
