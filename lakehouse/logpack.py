@@ -290,10 +290,13 @@ def pack_log(store: Store, log: Log) -> LogFile | None:
         IntegrityError: The files are not what the log says.
     """
     found = listing(store, log.source)
-    small = found.numbered[:-1]
+    known = [
+        file for file in found.numbered if file.first <= log.head
+    ]  # others may have gone on since it was read
+    small = known[:-1]
     if len(small) < WORTH:
         return None
-    last = found.numbered[-1].first - 1
+    last = known[-1].first - 1
     try:
         lines = b"".join(raw_lines(store, file) for file in small)
         first = small[0].first

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 
+_BURST_S = 1.0  # what goes before anything was waited for, in seconds of the rate
+
 
 class Bandwidth:
-    """A token bucket: bytes a second, on average.
+    """A token bucket: bytes a second, on average, of which those of one second may go at once.
 
     Args:
         rate: Bytes a second; None for no limit.
@@ -42,7 +44,8 @@ class Bandwidth:
             now = self._clock()
             begin = max(self._free_at, now)
             self._free_at = begin + size_bytes / self._rate
-        if begin > now and self._sleep(begin - now):
+            ahead = self._free_at - now - _BURST_S
+        if ahead > 0 and self._sleep(ahead):
             raise CancelledError
 
     @contextlib.contextmanager

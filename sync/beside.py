@@ -11,6 +11,7 @@ from lakehouse.core.tag import Tag
 from lakehouse.errors import IntegrityError, UserError
 from lakehouse.store import Absent, Exists, Store
 from sync import plan as plans
+from sync.bandwidth import Bandwidth
 from sync.transfer import Transfer
 from sync.units import units_of
 
@@ -50,7 +51,9 @@ def forget_gone(there: Store, *, tags: dict[str, str], quarantine: dict[str, int
             del quarantine[key]
 
 
-def push_tags(here: Store, there: Store, *, heads: Heads, known: dict[str, str]) -> Beside:
+def push_tags(
+    here: Store, there: Store, *, heads: Heads, known: dict[str, str], bandwidth: Bandwidth
+) -> Beside:
     """Copy tags to a mirror. Asks it nothing where all are known to be there.
 
     Args:
@@ -58,16 +61,19 @@ def push_tags(here: Store, there: Store, *, heads: Heads, known: dict[str, str])
         there: The mirror.
         heads: By source, how far the mirror's log is as here.
         known: SHA-256 of the tags known to be there; brought up to date.
+        bandwidth: How fast.
     """
     mine = {name: here.get(layout.tag_key(name)) for name in _tags(here)}
     new = {name: content for name, content in mine.items() if known.get(name) != _sha256(content)}
     done = Beside()
     if new:
-        _copy_tags(new, there, _tags(there), heads, known, done)
+        _copy_tags(new, there, _tags(there), heads, known, done, bandwidth)
     return done
 
 
-def pull_tags(there: Store, here: Store, *, heads: Heads, known: dict[str, str]) -> Beside:
+def pull_tags(
+    there: Store, here: Store, *, heads: Heads, known: dict[str, str], bandwidth: Bandwidth
+) -> Beside:
     """Copy tags from a mirror: those that were not deleted here.
 
     Args:
@@ -75,6 +81,7 @@ def pull_tags(there: Store, here: Store, *, heads: Heads, known: dict[str, str])
         here: The local lake.
         heads: By source, how far the local log is.
         known: SHA-256 of the tags known to be in the mirror; brought up to date.
+        bandwidth: How fast.
     """
     mine = {name: here.get(layout.tag_key(name)) for name in _tags(here)}
     new = {}
@@ -83,7 +90,7 @@ def pull_tags(there: Store, here: Store, *, heads: Heads, known: dict[str, str])
         if said is None or (name in mine and _sha256(mine[name]) != said):
             new[name] = there.get(layout.tag_key(name))
     done = Beside()
-    _copy_tags(new, here, list(mine), heads, known, done)
+    _copy_tags(new, here, list(mine), heads, known, done, bandwidth)
     return done
 
 
@@ -103,6 +110,7 @@ def _copy_tags(
     heads: Heads,
     known: dict[str, str],
     done: Beside,
+    bandwidth: Bandwidth,
 ) -> None:
     taken = {name.lower(): name for name in there}
     for name, content in new.items():
@@ -119,7 +127,7 @@ def _copy_tags(
             )
         elif not _reaches(about, heads):
             done.held.append(name)
-        elif _created(dest, key, content):
+        elif _created(dest, key, content, bandwidth):
             known[name] = _sha256(content)
             if name not in there:
                 done.copied.append(name)
@@ -131,8 +139,9 @@ def _reaches(about: Tag, heads: Heads) -> bool:
     return all(seq <= heads.get(source, 0) for source, seq in about.positions.items())
 
 
-def _created(dest: Store, key: str, content: bytes) -> bool:
+def _created(dest: Store, key: str, content: bytes, bandwidth: Bandwidth) -> bool:
     """Whether an object with that content is there now."""
+    bandwidth.take(len(content))
     try:
         dest.create(key, content)
     except Exists:
@@ -202,7 +211,7 @@ def _copy_files(
 
     def one(key: str) -> tuple[str, bool | None]:
         try:
-            return key, _created(dest, key, origin.get(key))
+            return key, _created(dest, key, origin.get(key), transfer.bandwidth)
         except Absent:  # approved or discarded just now
             return key, None
 
@@ -217,7 +226,7 @@ def _copy_files(
     return done
 
 
-def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int) -> int:
+def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int, bandwidth: Bandwidth) -> int:
     """Copy log packs to a mirror that has all their commits, and a log file that begins right after them.
 
     Args:
@@ -226,6 +235,7 @@ def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int)
         source: The source.
         head: How far the mirror's log is.
         packed: Last commit of the packs that were looked at before.
+        bandwidth: How fast.
 
     Returns:
         Last commit of the packs that were looked at.
@@ -251,7 +261,7 @@ def push_packs(lake: Lake, there: Store, source: str, *, head: int, packed: int)
         ):
             msg = f"{pack.key}: is not what the log says; it was not copied"
             raise IntegrityError(msg, path=pack.key, hint="Run `lakehouse verify`.")
-        _created(there, pack.key, content)
+        _created(there, pack.key, content, bandwidth)
     return packed
 
 

@@ -5,7 +5,9 @@ local bytes, which are themselves held against their SHA-256. What has no such c
 compared by size and counted so: it is never called proven. Deep: every byte is read from the mirror.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from lakehouse import Lake
 from lakehouse.core import layout, tag
@@ -63,10 +65,15 @@ def verify_mirror(
     """
     report = MirrorReport(url=mirror.url, deep=deep)
     there = Guarded(mirror)
-    _check_lake(lake, there, report)
     hints = (
         hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url) if lake else Hints(lake_id="", url="")
     )
+    try:
+        _check_lake(lake, there, report)
+    except NoLakeError:
+        if lake is not None and hints.sources:
+            hinted.verified(lake.store, name, hints, {}, damaged=list(hints.sources))
+        raise
     names = _names(lake, there, hints, sources)
     looks = [Look(lake, there, source, hints, report, deep=deep) for source in names]
     total = sum(len(look.files) for look in looks)
@@ -81,7 +88,7 @@ def verify_mirror(
     _tags(lake, there, hints, report, looks, whole=sources is None)
     _quarantine(lake, there, hints, report, names)
     if lake is not None:
-        _remember(lake, there, name, hints, looks, report)
+        _remember(lake, there, name, hints, looks)
     return report
 
 
@@ -193,6 +200,7 @@ def _quarantine(
     """Refused loads of the mirror against those here; of those only here, only such that were there."""
     prefix = f"{layout.QUARANTINE}/"
     found = {entry.key: entry for entry in there.list(prefix)}
+    others = {key.removesuffix("load.json") for key in found if _is_another_load(lake, there, key)}
     for key in sorted({*found, *hints.quarantine}):
         if key.split("/")[1] not in names:
             continue
@@ -203,10 +211,25 @@ def _quarantine(
         proved = proof.of_bytes(content, entry) if entry else proof.Proof(wrong="missing", found="is missing")
         if proved.unsure and entry is not None and there.get(key) != content:
             proved = proof.Proof(wrong="damaged", found="has other bytes than here")
-        if proved.wrong:
+        if proved.wrong and key.startswith(tuple(others)):
+            msg = f"{there.url}/{key}: {proved.found}; another load of this id was refused there"
+            error: LakehouseError = ForkError(
+                msg, path=key, hint="Approve or discard one of them, there or here."
+            )
+            report.problems.append(Problem(what="quarantine", key=key, fault="other", error=error))
+        elif proved.wrong:
             kind = MissingPartError if proved.wrong == "missing" else DamagedPartError
             error = kind(f"{there.url}/{key}: {proved.found}", path=key, hint=MEND)
             report.problems.append(Problem(what="quarantine", key=key, fault=proved.wrong, error=error))
+
+
+def _is_another_load(lake: Lake | None, there: Guarded, key: str) -> bool:
+    """Whether the file about a refused load tells of another one than that here, refused at another time."""
+    content = _local(lake, key) if key.endswith("/load.json") else None
+    with suppress(LakehouseError, ValueError, TypeError, KeyError, RecursionError):
+        if content is not None:
+            return bool(json.loads(content)["refused_at"] != json.loads(there.get(key))["refused_at"])
+    return False
 
 
 def _local(lake: Lake | None, key: str) -> bytes | None:
@@ -217,12 +240,11 @@ def _local(lake: Lake | None, key: str) -> bytes | None:
         return None
 
 
-def _remember(
-    lake: Lake, there: Guarded, name: str, hints: Hints, looks: Iterable[Look], report: MirrorReport
-) -> None:
-    """Keep that sources were proven to be there, where all of them is."""
-    if any(problem.what == "lake" for problem in report.problems) or not isinstance(lake.store, LocalStore):
+def _remember(lake: Lake, there: Guarded, name: str, hints: Hints, looks: Sequence[Look]) -> None:
+    """Keep which sources were proven to be there, all of them, and forget it of those of which something is wrong."""
+    if not isinstance(lake.store, LocalStore):
         return
+    damaged = [look.source for look in looks if look.damaged]
     wheres = {look.source: where.find(there, look.source) for look in looks if look.clean}
-    if wheres:
-        hinted.verified(lake.store, name, hints, wheres)
+    if wheres or damaged:
+        hinted.verified(lake.store, name, hints, wheres, damaged=damaged)

@@ -203,6 +203,7 @@ class Way:
                 return _Done(at=at, gone=gone, size_bytes=size)
             while end < len(seen.units) and seen.units[end].last <= action.last:
                 end += 1
+            transfer.bandwidth.take(action.size_bytes)
             if not self._publish(seen.units[first:end], at):
                 return _Done(at=at, size_bytes=size)
             transfer.count(action.size_bytes)

@@ -6,8 +6,8 @@ believed without a look (`sync.where.find`).
 
 import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -113,14 +113,17 @@ def save(store: Store, name: str, hints: Hints) -> None:
         store.put(key_of(name), json.dumps(record, indent=1).encode() + b"\n")
 
 
-def verified(store: Store, name: str, hints: Hints, wheres: Mapping[str, Where]) -> None:
-    """Keep that all that a mirror names was proven to be there, now.
+def verified(
+    store: Store, name: str, hints: Hints, wheres: Mapping[str, Where], *, damaged: Collection[str] = ()
+) -> None:
+    """Keep that all that a mirror names was proven to be there, now, or that it is not.
 
     Args:
         store: The lake's store.
         name: Name of the mirror.
         hints: What was known of it.
         wheres: Where each log ended that was verified.
+        damaged: Sources of which something is wrong there: that they were verified before says nothing any more.
     """
     now = datetime.now(UTC)
     for source, where in wheres.items():
@@ -129,6 +132,8 @@ def verified(store: Store, name: str, hints: Hints, wheres: Mapping[str, Where])
             where=where, packed=known.packed, unfinished=known.unfinished, synced_at=known.synced_at,
             verified_at=now,
         )  # fmt: skip
+    for source in set(damaged) & hints.sources.keys():
+        hints.sources[source] = replace(hints.sources[source], verified_at=None)
     save(store, name, hints)
 
 

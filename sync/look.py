@@ -62,8 +62,12 @@ class Look:
     @property
     def clean(self) -> bool:
         """Whether all that it names is proven to be there."""
-        mine = [p for p in self._report.problems if p.key.startswith(f"{self.source}/")]
-        return not mine and self.log is not None and (self._deep or not self.unsure)
+        return not self.damaged and self.log is not None and (self._deep or not self.unsure)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something of it is wrong, or of what lies beside it and belongs to no source."""
+        return any(self.source == _source_of(p, self.source) for p in self._report.problems)
 
     def parts(self) -> Iterator[File]:
         """Hold each part against what the mirror says of it."""
@@ -161,3 +165,10 @@ class Look:
         self._report.problems.append(
             Problem(what=what, key=key, fault=fault, error=error, part=part, first=first, last=last)
         )
+
+
+def _source_of(problem: Problem, source: str) -> str:
+    """The source that a problem is of; any where it may be of each, as that of a tag."""
+    if problem.what in {"lake", "tag"}:
+        return source
+    return problem.key.removeprefix(f"{layout.QUARANTINE}/").split("/", 1)[0]

@@ -90,6 +90,7 @@ def copy(
     until: Mapping[str, int] | None = None,
     connections: int = 16,
     bandwidth: int | None = None,
+    raising: bool = True,
     progress: Report | None = None,
 ) -> PullReport:
     """Copy a lake, or part of one, to another place; what is there already is gone on with.
@@ -104,6 +105,8 @@ def copy(
             none of it.
         connections: Parts that are copied at once.
         bandwidth: Bytes a second, on average; None for no limit.
+        raising: Raise the first error of a source when all others are done; else the report has them, and what
+            lies beside the logs is not copied.
         progress: Called after every file.
 
     Raises:
@@ -124,7 +127,7 @@ def copy(
             connections=connections,
         )
         work = _Pull(way, transfer, Hints(lake_id="", url=there.url))
-        return work.run(names)
+        return work.run(names, raising=raising)
 
 
 def pull(
@@ -193,7 +196,7 @@ class _Pull:
         self._set_aside = set_aside
         self._aside: dict[str, str] = {}
 
-    def run(self, names: Sequence[str]) -> PullReport:
+    def run(self, names: Sequence[str], *, raising: bool = True) -> PullReport:
         """Pull sources, then what lies beside them. The first error is raised when all others are done."""
         seen = list(self._transfer.pool.map(self._way.tried, names))
         if self._set_aside is not None:
@@ -201,9 +204,12 @@ class _Pull:
         for each in seen:
             self._transfer.expect(each.plan.files, each.plan.size_bytes)
         done = [self._source(each) for each in seen]
-        for pulled in done:
-            if pulled.error is not None:
-                raise pulled.error
+        failed = [pulled.error for pulled in done if pulled.error is not None]
+        if failed and raising:
+            raise failed[0]
+        if failed:
+            total = self._transfer.done
+            return PullReport(sources=tuple(done), files=total.files, size_bytes=total.size_bytes)
         return self._report(done)
 
     def _without_forks(self, seen: Sequence[Seen], lake: Lake) -> list[Seen]:
@@ -239,7 +245,8 @@ class _Pull:
     def _report(self, done: Sequence[SourcePull]) -> PullReport:
         names, heads = [each.source for each in done], {each.source: each.after.seq for each in done}
         there, here = self._way.origin.store, self._way.dest.store
-        marks = beside.pull_tags(there, here, heads=heads, known=self._hints.tags)
+        rate = self._transfer.bandwidth
+        marks = beside.pull_tags(there, here, heads=heads, known=self._hints.tags, bandwidth=rate)
         files = beside.pull_quarantine(
             there, here, sources=names, known=self._hints.quarantine, transfer=self._transfer
         )

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from lakehouse import Lake
 from lakehouse.errors import IntegrityError, LakehouseError, NotFoundError
@@ -78,9 +79,10 @@ class SourceStatus:
     """How a mirror stands to the lake, for one source.
 
     Attributes:
-        relation: `equal`; `ahead`: there is something to push; `behind`: something to pull; `diverged`.
+        relation: `equal`; `ahead`: there is something to push; `behind`: something to pull; `diverged`;
+            `unknown` where a log cannot be read, which `error` tells.
         here: Where the local log ends.
-        there: Where the mirror's ends.
+        there: Where the mirror's ends; 0 where that is not known.
         loads: Commits that the shorter log lacks.
         files: Files that are to be copied for them.
         size_bytes: Bytes of these files.
@@ -90,7 +92,7 @@ class SourceStatus:
     """
 
     source: str
-    relation: Relation
+    relation: Relation | Literal["unknown"]
     here: End
     there: End
     loads: int = 0
@@ -180,11 +182,14 @@ def _status(up: Way, source: str, hints: Hints) -> SourceStatus:
     seen = up.tried(source)
     if seen.plan.relation == "behind":
         seen = Way(origin=up.dest, dest=up.origin, pulls=True).tried(source)
-    plan, error = seen.plan, seen.error
-    if error is None and plan.relation == "diverged":
+    plan, error, here = seen.plan, seen.error, seen.plan.here
+    if error is not None:
+        with contextlib.suppress(LakehouseError):  # it may be the log here that cannot be read
+            here = up.origin.find(source).end
+    elif plan.relation == "diverged":
         error = up.forked(source)
     return SourceStatus(
-        source=source, relation=plan.relation, here=plan.here, there=plan.there,
+        source=source, relation="unknown" if seen.error else plan.relation, here=here, there=plan.there,
         loads=plan.loads, files=plan.files, size_bytes=plan.size_bytes,
         synced_at=known.synced_at if known else None, verified_at=known.verified_at if known else None,
         error=error,
@@ -303,7 +308,8 @@ class _Push:
         heads = {source: about.where.head for source, about in self._hints.sources.items()}
         heads |= {each.source: 0 for each in done if each.error is not None}
         here, hints = self._lake.store, self._hints
-        tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags)
+        rate = self._transfer.bandwidth
+        tags = beside.push_tags(here, self._mirror, heads=heads, known=hints.tags, bandwidth=rate)
         files = beside.push_quarantine(
             here, self._mirror, sources=names, known=hints.quarantine, transfer=self._transfer
         )
@@ -322,6 +328,7 @@ class _Push:
     def _packs(self, source: str) -> None:
         known = self._hints.sources[source]
         packed = beside.push_packs(
-            self._lake, self._mirror, source, head=known.where.head, packed=known.packed
-        )
+            self._lake, self._mirror, source, head=known.where.head, packed=known.packed,
+            bandwidth=self._transfer.bandwidth,
+        )  # fmt: skip
         self._hints.sources[source] = replace(known, packed=packed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from lakehouse import Lake, logpack
 from lakehouse.core import layout
 from lakehouse.errors import IntegrityError, LakehouseError
+from lakehouse.quarantine import is_readable
 from lakehouse.store import Absent, Exists, LocalStore, Store
 from lakehouse.store.hashing import size_of
 from sync.check import MirrorReport, Problem
@@ -96,9 +97,12 @@ def _mended(lake: Lake, problem: Problem, logs: dict[str, Lines], folder: str) -
     if problem.what == "log":
         return _log(lake, problem, logs)
     try:
-        return lake.store.get(problem.key)
+        data = lake.store.get(problem.key)
     except Absent:
         raise _lost(problem, "it is not here") from None
+    if problem.what == "quarantine" and not is_readable(problem.key, data):
+        raise _lost(problem, "the bytes here are damaged too")
+    return data
 
 
 def _part(lake: Lake, problem: Problem, folder: str) -> bytes | Path:

@@ -26,6 +26,9 @@ __all__ = ["Progress", "RestoreReport", "SourceRestore", "restore"]
 
 AsOf = datetime | str | int | None
 
+_PRUNED = "a part of load {wanted} was packed later and pruned, and load {seq} is the first that has the pack"
+_SHARED = "a part of load {wanted} holds rows of later loads too, up to load {seq}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRestore:
@@ -36,8 +39,8 @@ class SourceRestore:
         digest: Digest of that commit: it stands for the whole history up to it.
         effective_at: When its newest state holds from.
         wanted: The position that the moment means; `head` is later where `because` says why.
-        because: A part of the state at `wanted`, and why it needs later commits: it was packed later and pruned, or it
-            holds rows of later loads too. Empty where `head` is `wanted`.
+        because: Why the state at `wanted` needs later commits: a part of it was packed later and pruned, or holds rows
+            of later loads too. Empty where `head` is `wanted`.
         loads: Commits that were copied now; the others were there.
     """
 
@@ -134,14 +137,16 @@ def restore(
     there: Store = Guarded(store, sources=names)
     try:
         there, ends = _ends(there, names, as_of)
-        before = _heads(here, names, ends)
-        report = pull.copy(
-            there, here, sources=names, until={name: end.seq for name, end in ends.items()},
-            connections=connections, bandwidth=bandwidth, progress=progress,
-        )  # fmt: skip
     except IntegrityError as error:
-        error.hint = _left(error, Guarded(store), here, names)
-        raise
+        raise _unread(error, Guarded(store), names) from error
+    before = _heads(here, names, ends)
+    report = pull.copy(
+        there, here, sources=names, until={name: end.seq for name, end in ends.items()},
+        connections=connections, bandwidth=bandwidth, raising=False, progress=progress,
+    )  # fmt: skip
+    failed = {each.source: each.error for each in report.sources if each.error is not None}
+    if failed:
+        raise _left(failed, Guarded(store), here, names)
     lake = Lake.open(here)
     logs = {name: lake.log(name) for name in names}
     for log in logs.values():
@@ -229,13 +234,13 @@ def _end(there: Store, log: Log, wanted: int) -> _End:
         needed, why = seq, ""
         for name, file in _files(log, seq):
             if keys is not None and file.path not in keys:
-                at, reason = _packed_by(log, name, file, seq), "was packed later and pruned"
+                at, reason = _packed_by(log, name, file, seq), _PRUNED
             else:
-                at, reason = named.get(file.path, 0), "holds rows of later loads too"
+                at, reason = named.get(file.path, 0), _SHARED
             if at > needed:
-                needed, why = at, f"{file.path} {reason}"
+                needed, why = at, reason
         if needed == seq:
-            return _End(wanted=wanted, seq=seq, because=because)
+            return _End(wanted=wanted, seq=seq, because=because.format(wanted=wanted, seq=seq))
         seq, because = needed, because or why
 
 
@@ -284,28 +289,66 @@ def _done(log: Log, end: _End | None, before: int) -> SourceRestore:
     )  # fmt: skip
 
 
-def _left(error: IntegrityError, there: Store, here: LocalStore, names: Sequence[str]) -> str:
-    """What was restored of a damaged mirror, and what else can be."""
-    said = [
-        "What is damaged, in all: `lakehouse verify` of the mirror. From a lake that is whole, `lakehouse sync --repair` mends it."
-    ]
-    if error.path not in error.message:
-        said.insert(0, f"{error.path} is missing or damaged.")
+def _left(
+    failed: Mapping[str, LakehouseError], there: Store, here: LocalStore, names: Sequence[str]
+) -> LakehouseError:
+    """The error of a restore of which sources failed: each of them, what was restored, and what else can be."""
+    said = []
     with contextlib.suppress(LakehouseError):
         lake = Lake.open(here)
         heads = {name: lake.log(name).head for name in names}
-        said.insert(
-            0, f"{here.root} is a lake up to: {', '.join(f'{n} load {seq}' for n, seq in heads.items())}."
+        said.append(
+            f"{here.root} is a lake up to: {', '.join(f'{n} load {seq}' for n, seq in heads.items())}."
         )
+    whole = [name for name in names if name not in failed]
+    if whole:
+        alone = " ".join(f"--source {name}" for name in whole)
+        said.append(f"Restored whole: {', '.join(whole)} (alone: {alone}).")
+    return _told(failed, there, said)
+
+
+def _unread(error: IntegrityError, there: Store, names: Sequence[str]) -> LakehouseError:
+    """The error where it cannot be told how far each log goes: all logs that cannot be read."""
+    failed: dict[str, LakehouseError] = {}
+    for name in names:
+        try:
+            replay(there, name, checkpoint=False)
+        except IntegrityError as found:
+            failed[name] = found
     source = error.path.split("/", 1)[0]
-    others = [name for name in names if name != source]
     if source in names:
-        if others:
-            said.append(f"Other sources, whole: {' '.join(f'--source {name}' for name in others)}.")
-        before = _before(error.path, there, source)
+        failed = {source: failed.get(source, error)} | failed
+    read = [f"--source {name}" for name in names if name not in failed]
+    said = ["Nothing was written."]
+    if read:
+        said.append(f"Sources whose log can be read: {' '.join(read)}.")
+    return _told(failed or {source: error}, there, said)
+
+
+def _told(failed: Mapping[str, LakehouseError], there: Store, said: list[str]) -> LakehouseError:
+    """The first error, whose hint names the others, and the last load before the damage of each."""
+    error, *others = sorted(failed.values(), key=lambda error: not isinstance(error, IntegrityError))
+    damaged = {source: found for source, found in failed.items() if isinstance(found, IntegrityError)}
+    said = [f"It failed too: {other.message}.{_place(other)}" for other in others] + said
+    if _place(error):
+        said.insert(0, _place(error).strip())
+    for source, found in damaged.items():
+        before = _before(found.path, there, source)
         if before:
             said.append(f"{source} before the damage: --source {source} --as-of {before}.")
-    return " ".join(said)
+    if damaged:
+        said.append(
+            "What is damaged, in all: `lakehouse verify` of the mirror. From a lake that is whole, "
+            "`lakehouse sync --repair` mends it."
+        )
+        error.hint = " ".join(said)
+    return error
+
+
+def _place(error: LakehouseError) -> str:
+    """Which file it is, where the message does not say it."""
+    path = error.path if isinstance(error, IntegrityError) else ""
+    return "" if path in error.message else f" {path} is missing or damaged."
 
 
 def _before(path: str, there: Store, source: str) -> int:

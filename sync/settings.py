@@ -322,7 +322,15 @@ def _roles(where: str, value: object) -> tuple[str, ...]:
 
 
 def _check_kind(where: str, url: str, values: Mapping[str, Any]) -> None:
-    """Refuse settings that would have no effect, and folders that would depend on where one stands."""
+    """Refuse what is no mirror, settings without effect, and folders that would depend on where one stands."""
+    from lakehouse.store.remote import PROTOCOLS
+
+    scheme = url.partition("://")[0]
+    if not is_postgres(url) and scheme not in {"file", *PROTOCOLS}:
+        raise UserError(
+            f"{where}: the url begins with {scheme}://, which is not supported",
+            hint="A mirror is a bucket (gs://, s3://, az://), a folder (file:///) or a database (postgresql://).",
+        )
     kind, others = ("Postgres", _OF_BUCKETS) if is_postgres(url) else ("buckets", _OF_POSTGRES)
     for name in sorted(others & set(values)):
         raise UserError(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 from lakehouse import Lake, logpack
 from lakehouse.core.log import File, Log
-from lakehouse.errors import DamagedPartError, ForkError
+from lakehouse.errors import DamagedPartError, ForkError, UserError
 from lakehouse.prune import PruneReport
 from lakehouse.replay import replay
 from lakehouse.store import Absent, Entry, Store
+from lakehouse.tags import read_tags
 from lakehouse.verify import superseded
 from sync import proof
 from sync.guard import Guarded
@@ -42,6 +43,7 @@ def sweep(
 
     Raises:
         ForkError: The mirror has commits that are not here: pull first. Nothing of any source was deleted.
+        UserError: A tag there names a state that expired. Nothing of any source was deleted.
         IntegrityError: A pack is not there as it was committed. Nothing of any source was deleted.
     """
     there = Guarded(mirror)
@@ -65,6 +67,7 @@ def _found(lake: Lake, there: Guarded, source: str, name: str) -> PruneReport:
     if log.head > mine.head or (log.head and not same(mine.digest_at(log.head), log.digest)):
         msg = f"{source}: mirror {name} has commits that are not here (load {log.head}); nothing was deleted there"
         raise ForkError(msg, path=log.reach.key, hint="Run `lakehouse sync pull` first.")
+    _check_tags(there, log, name)
     entries = {entry.key: entry for entry in there.list(f"{source}/")}
     parts: list[str] = []
     packs: dict[str, File] = {}
@@ -83,6 +86,21 @@ def _found(lake: Lake, there: Guarded, source: str, name: str) -> PruneReport:
         size_bytes=sum(entries[key].size_bytes for key in (*parts, *spare, *strange) if key in entries),
         packs=len(packs),
     )
+
+
+def _check_tags(there: Guarded, log: Log, name: str) -> None:
+    """Refuse where a tag in the mirror names a state that an expiry let go, which knew nothing of that tag."""
+    for tag in read_tags(there)[0].values():
+        seq = tag.positions.get(log.source, 0)
+        if not seq or not log.is_expired(seq):
+            continue
+        by = next(c.seq for c in log.commits if any(a <= seq <= b for a, b in c.retention.get("expired", ())))
+        raise UserError(
+            f"{log.source}: the tag {tag.name} in mirror {name} names load {seq}, which expired with load {by}; "
+            "nothing was deleted there",
+            hint=f"What it names is still there: lakehouse restore {there.url} DIR --as-of {by - 1}. "
+            f"To let it go: lakehouse tag delete {tag.name} --lake {there.url}",
+        )
 
 
 def _log_files(there: Guarded, log: Log) -> tuple[list[str], list[str]]:

@@ -75,7 +75,8 @@ class Transfer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.pool.shutdown(cancel_futures=True)
+        with self.bandwidth.interrupted():
+            self.pool.shutdown(cancel_futures=True)
 
     @property
     def done(self) -> Progress:
@@ -186,8 +187,8 @@ class _Copying:
 
     def _send(self, copy: Copy) -> None:
         with self._room(copy) as folder:
-            data = fetch(self._origin, copy, folder=folder)
             self._bandwidth.take(copy.size_bytes)
+            data = fetch(self._origin, copy, folder=folder)
             try:
                 self._dest.create(copy.path, data)
             except Exists:

@@ -70,8 +70,10 @@ def cli(ctx: click.Context, lake: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; ends the process with a documented exit code."""
+    from lakehouse.cli.terminal import guard
     from lakehouse.errors import LakehouseError
 
+    guard()
     try:
         code = cli.main(args=argv, standalone_mode=False)
     except click.exceptions.Abort:

@@ -20,7 +20,7 @@ def open_lake(ctx: click.Context, *, create: bool = False) -> "Lake":
     if "://" in place:
         quiet_retries()
     if ctx.obj:
-        return Lake.create(place) if create else Lake.open(place)
+        return Lake.create(place) if create else _named(place)
     if create:
         return _open_or_make(place)
     try:
@@ -29,6 +29,23 @@ def open_lake(ctx: click.Context, *, create: bool = False) -> "Lake":
         raise NoLakeError(
             error.message, hint="Nothing was loaded yet: run `lakehouse ingest` or `lakehouse import` first."
         ) from None
+
+
+def _named(place: str) -> "Lake":
+    """The lake at a path or URL; the name of a mirror is neither, and is told so."""
+    from lakehouse.lake import Lake
+
+    try:
+        return Lake.open(place)
+    except NoLakeError as error:
+        here = project_or_none()
+        if here is not None and place in here.mirrors:
+            from sync.settings import named
+
+            error.hint = (
+                f"--lake takes a path or a URL. The mirror {place!r} is at {named(here, place).shown}"
+            )
+        raise
 
 
 def _open_or_make(place: str) -> "Lake":

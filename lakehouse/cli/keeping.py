@@ -1,5 +1,6 @@
 """`lakehouse pack`, `prune` and `expire`: fewer files, and less of the past where one says so."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +76,13 @@ def prune_command(
     if as_json:
         print_json([_pruned_json(report, dry_run=dry_run) for report in reports])
         return
-    for report in reports:
-        files = f"{many(len(report.parts), 'part')} and {many(len(report.log_files), 'log file')}"
-        click.echo(
-            f"{report.source}: {'would delete' if dry_run else 'deleted'} {files}, {size(report.size_bytes)}; "
-            f"{many(report.packs, 'pack')} verified"
-        )
+    lines = [
+        f"{report.source}: {'would delete' if dry_run else 'deleted'} {many(len(report.parts), 'part')} and "
+        f"{many(len(report.log_files), 'log file')}, {size(report.size_bytes)}; {many(report.packs, 'pack')} verified"
+        for report in reports
+        if report.parts or report.log_files
+    ]
+    click.echo("\n".join(lines) or "nothing to prune")
 
 
 def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
@@ -90,6 +92,7 @@ def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
         return
     from sync import hints, settings
 
+    lacking = dict[str, list[str]]()
     for mirror in (settings.named(here, name) for name in here.mirrors):
         if mirror.kind == "postgres":
             continue
@@ -99,11 +102,14 @@ def _refuse_before_sync(lake: "Lake", source: str | None) -> None:
             there = where.head if where else 0
             packs = sum(bool(commit.packs) for commit in lake.log(name).commits[there:])
             if packs:
-                raise UserError(
-                    f"{name}: {many(packs, 'commit')} with packs that the mirror {mirror.name!r} does not have yet: "
-                    f"it is known to be at load {there:,}; nothing was deleted",
-                    hint=f"Run `lakehouse sync {mirror.name}` first, or prune with --not-mirrored.",
-                )
+                lacks = f"{many(packs, 'commit')} with packs of {name}, known to be at load {there:,}"
+                lacking.setdefault(mirror.name, []).append(lacks)
+    if lacking:
+        told = "; ".join(f"{name!r} lacks {', '.join(lacks)}" for name, lacks in lacking.items())
+        raise UserError(
+            f"not all mirrors have the packs yet, nothing was deleted: {told}",
+            hint=f"Run `lakehouse sync {' '.join(lacking)}` first, or prune with --not-mirrored.",
+        )
 
 
 @click.command("expire")
@@ -156,11 +162,24 @@ def _expired(
     if dry_run or not planned.expired:
         return planned
     if not yes:
-        click.confirm(f"{source}: let {many(planned.lost, 'state')} go for ever?", abort=True, err=True)
+        _ask(f"{source}: let {many(planned.lost, 'state')} go for ever?")
     done = expire(lake, source, policy, now=now)
     if not quiet:
         click.echo(f"{source}: done; the bytes go with `lakehouse prune`")
     return done
+
+
+def _ask(question: str) -> None:
+    """Go on if the answer is yes."""
+    try:
+        yes = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)  # the question has no line of its own yet
+        raise UserError("nobody is there to answer", hint="Add --yes.") from None
+    if not yes:
+        raise click.Abort
 
 
 def _expired_lines(report: "ExpireReport") -> list[str]:

@@ -80,7 +80,7 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
         return [
             "nothing sent: --max-transfer is less than the next load"
             if plan.stopped
-            else f"nothing to do (load {plan.there.seq})"
+            else f"nothing to do (load {plan.there.seq:,})"
         ]
     amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
     end = f" of {plan.here.seq:,}: --max-transfer was reached" if plan.stopped else ""
@@ -92,6 +92,18 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
         what = action.get("copy") or (f"commit {first}" if first == last else f"commits {first} to {last}")
         lines.append(f"  {what}, {size(action['size_bytes'])}")
     return lines
+
+
+def only_there(mirror: "Mirror", sources: "Iterable[str]") -> Told:
+    """Sources that a mirror has and the lake has not."""
+    told = Told()
+    for source in (name for name in sources if not name.startswith(("_", "."))):
+        told.records.append(
+            {"mirror": mirror.name, "url": mirror.shown, "source": source, "relation": "behind", "here": 0,
+             "loads": 0, "files": 0, "error": None}
+        )  # fmt: skip
+        told.lines.append(f"{mirror.name}: {source}: behind: it is not here at all: lakehouse sync pull")
+    return told
 
 
 def pulled(mirror: "Mirror", report: "PullReport") -> Told:
@@ -108,7 +120,9 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         )  # fmt: skip
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
-            told.lines.append(f"{start}what was here is now in {pull.set_aside}")
+            told.lines.append(
+                f"{start}what was here is now in {pull.set_aside}; load again (lakehouse ingest), then: lakehouse sync"
+            )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
             told.lines.append(
@@ -156,11 +170,15 @@ def swept(mirror: "Mirror", reports: "Sequence[PruneReport]", *, dry_run: bool) 
                 "log_files": list(report.log_files), "size_bytes": report.size_bytes, "packs_verified": report.packs,
             }
         )  # fmt: skip
+        if not (report.parts or report.log_files):
+            continue
         files = f"{many(len(report.parts), 'part')} and {many(len(report.log_files), 'log file')}"
         told.lines.append(
             f"{mirror.name}: {report.source}: {'would delete' if dry_run else 'deleted'} {files}, "
             f"{size(report.size_bytes)}; {many(report.packs, 'pack')} proven there"
         )
+    if not told.lines:
+        told.lines.append(f"{mirror.name}: nothing to delete")
     return told
 
 
@@ -182,15 +200,13 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "orphans": report.orphans,
         "superseded": report.superseded,
     }
-    how = "every byte read" if report.deep else "checksums as the store reports them"
     commits = many(sum(report.sources.values()), "commit")
+    files = f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}"
     lines = [
-        f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
-        f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {how}: "
-        + (many(len(report.problems), "error") if report.problems else "all as committed")
+        f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, {files}, {_outcome(report)}"
     ]
     lines += [
-        f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}"
+        f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
         for why, n in report.why.items()
     ]
     if report.superseded:
@@ -198,9 +214,29 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
             f"{mirror.name}: {many(len(report.superseded), 'file')} that packs stand for: "
             "`lakehouse sync --prune` deletes them"
         )
-    if report.orphans:
-        lines.append(f"{mirror.name}: {many(len(report.orphans), 'file')} that no commit names (harmless)")
+    forked = {problem.key.split("/")[0] for problem in report.problems if problem.fault == "forked"}
+    others = [key for key in report.orphans if key.split("/")[0] in forked]
+    if others:
+        lines.append(
+            f"{mirror.name}: {many(len(others), 'file')} that no commit here names: of the other history"
+        )
+    if len(others) < len(report.orphans):
+        orphans = many(len(report.orphans) - len(others), "file")
+        lines.append(f"{mirror.name}: {orphans} that no commit names (harmless)")
     return Told(records=[record], lines=lines, errors=report.errors)
+
+
+def _outcome(report: "MirrorReport") -> str:
+    """How a mirror was looked at, and with what result."""
+    if report.deep:
+        how, good = "every byte read", "all as committed"
+    elif not report.by_size:
+        how, good = "checksums as the store reports them", "all as committed"
+    elif not report.proven:
+        how, good = "sizes", "all there"
+    else:
+        how, good = "checksums as the store reports them, or sizes", "all there"
+    return f"{how}: {many(len(report.problems), 'error') if report.problems else good}"
 
 
 def verified_tables(mirror: "Mirror", found: "PgCheck", *, deep: bool) -> Told:
@@ -261,7 +297,7 @@ def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
         more = push.there.seq - push.here
         return (
             f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
-            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull MIRROR), "
             "or let the machine sync that has them"
         )
     if not push.tables and not push.loads:
@@ -281,7 +317,7 @@ def status_records(
     return [
         {
             "mirror": mirror.name, "url": mirror.shown, "kind": mirror.kind, "source": s.source,
-            "relation": s.relation, "here": s.here.seq, "there": s.there.seq, "loads": s.loads,
+            "relation": s.relation, "here": s.here.seq, "there": _there(s), "loads": s.loads,
             "files": getattr(s, "files", None), "size_bytes": getattr(s, "size_bytes", None),
             "synced_at": _instant(s.synced_at), "verified_at": _instant(s.verified_at),
             "error": error_record(s.error) if s.error else None,
@@ -290,8 +326,15 @@ def status_records(
     ]  # fmt: skip
 
 
+def _there(status: "SourceStatus | PgSourceStatus") -> int | None:
+    """Where a mirror's log ends, if that could be read."""
+    return None if status.relation == "unknown" else status.there.seq
+
+
 def status_table(records: list[dict[str, Any]]) -> None:
-    """The same for people."""
+    """The same for people; nothing where nothing is known."""
+    if not records:
+        return
     columns = ["mirror", "source", "here", "there", "missing", "synced", "verified"]
     print_table(columns, [_status_row(record) for record in records], right=("here", "there"))
 
@@ -300,13 +343,17 @@ def _status_row(record: dict[str, Any]) -> tuple[Any, ...]:
     lacks = many(record["loads"], "load")
     if record["files"]:
         lacks += f", {many(record['files'], 'file')}, {size(record['size_bytes'])}"
-    more = "more there" if record["kind"] == "postgres" else "to pull"
-    missing = {"ahead": f"{lacks} to send", "behind": f"{lacks} {more}", "diverged": "two histories"}
+    missing = {
+        "ahead": f"{lacks} to send",
+        "behind": f"{lacks} to pull" if record["kind"] == "bucket" else f"{lacks} more than here",
+        "diverged": "two histories",
+        "unknown": "cannot be read",
+    }
     return (
         record["mirror"],
         record["source"],
         f"{record['here']:,}",
-        f"{record['there']:,}",
+        "?" if record["there"] is None else f"{record['there']:,}",
         missing.get(record["relation"], "nothing"),
         *(_minute(record[name]) for name in ("synced_at", "verified_at")),
     )

@@ -69,7 +69,7 @@ def chosen(
     if one and len(found) != 1:
         raise UserError(
             f"{len(found)} mirrors could be meant" if found else f"there is no mirror that is a {kind}",
-            hint=f"Name one of: {', '.join(here.mirrors)}.",
+            hint=f"Name one of: {', '.join(found)}." if found else f"Mirrors: {', '.join(here.mirrors)}.",
         )
     return here, found
 
@@ -118,9 +118,9 @@ def each(
         records += told.records
         for line in () if as_json else told.lines:
             click.echo(line)
-        for trouble in told.errors:
-            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {trouble}", err=True)
-            codes.add(trouble.exit_code)
+        for text in dict.fromkeys(str(trouble).removeprefix(f"{name}: ") for trouble in told.errors):
+            click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {text}", err=True)
+        codes |= {trouble.exit_code for trouble in told.errors}
     if as_json:
         print_json(records)
     elif draw is not None:

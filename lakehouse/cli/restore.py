@@ -1,5 +1,6 @@
 """`lakehouse restore`: a lake back from a mirror."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from lakehouse.cli.context import many, print_json, project_or_none, quiet_retries, size
 from lakehouse.core.moments import render
-from lakehouse.errors import UserError
+from lakehouse.errors import LakehouseError, NoLakeError, UserError
 
 if TYPE_CHECKING:
     from sync.restore import RestoreReport, SourceRestore
@@ -31,22 +32,15 @@ def restore_command(
 
     Needs no project: the URL and the credentials are enough. Interrupted, the same command goes on.
     """
-    from lakehouse.cli.mirrors import warn
-    from lakehouse.cli.progress import transfer
-    from sync import restore, settings
+    from lakehouse.cli.mirrors import error_record, warn
 
     quiet_retries()
-    mirror = settings.at(place, project_or_none())
-    if mirror.kind == "postgres":
-        raise UserError(
-            f"{mirror.name or mirror.shown}: is a database, which holds tables and no lake",
-            hint="Restore from a mirror in a bucket or a folder.",
-        )
-    with mirror.guarded(), transfer("restoring") as progress:
-        report = restore.restore(
-            mirror.open(), folder, as_of=as_of, sources=list(sources) or None,
-            connections=mirror.connections, progress=progress,
-        )  # fmt: skip
+    try:
+        mirror, report = _restored(place, folder, as_of, sources)
+    except LakehouseError as error:
+        if as_json:
+            print_json({"folder": str(folder), "error": error_record(error)})
+        raise
     warn(mirror, [*report.conflicts, *(error.message for error in report.broken.values())])
     if as_json:
         print_json(_record(mirror, report))
@@ -56,8 +50,45 @@ def restore_command(
     click.echo(f"Next: lakehouse verify --lake {folder} ; to go on from here, make it the lake of a project")
 
 
+def _restored(
+    place: str, folder: Path, as_of: str | None, sources: tuple[str, ...]
+) -> "tuple[Mirror, RestoreReport]":
+    from lakehouse.cli.progress import transfer
+    from sync import restore, settings
+
+    mirror = settings.at(place, project_or_none())
+    if mirror.kind == "postgres":
+        raise UserError(
+            f"{mirror.name or mirror.shown}: is a database, which holds tables and no lake",
+            hint="Restore from a mirror in a bucket or a folder.",
+        )
+    with mirror.guarded(), transfer("restoring") as progress:
+        store = mirror.open()
+        try:
+            report = restore.restore(
+                store, folder, as_of=as_of, sources=list(sources) or None,
+                connections=mirror.connections, progress=progress,
+            )  # fmt: skip
+        except NoLakeError as error:
+            store.folders(holding="_log")  # tells a bucket that is not there
+            error.hint = _instead(place)
+            raise
+    return mirror, report
+
+
+def _instead(place: str) -> str:
+    """What else may be meant, where no lake was found at a place."""
+    here = project_or_none()
+    names = ", ".join(here.mirrors) if here else ""
+    if "://" not in place and names:
+        return f"Give a URL, a path or the name of a mirror: {names}."
+    return (
+        "Nothing was restored. Check the URL: it is the one that `lakehouse sync` wrote to, prefix and all."
+    )
+
+
 def _lines(report: "RestoreReport") -> list[str]:
-    lines = [f"{source.source}: {_source(source)}" for source in report.sources]
+    lines = [f"{source.source}: {_source(source, report.as_of)}" for source in report.sources]
     if report.tags:
         lines.append(f"tags: {', '.join(report.tags)}")
     if report.skipped:
@@ -69,14 +100,14 @@ def _lines(report: "RestoreReport") -> list[str]:
     return lines
 
 
-def _source(source: "SourceRestore") -> str:
+def _source(source: "SourceRestore", as_of: object) -> str:
     if not source.head:
         return "nothing as of then"
     moment = f" ({source.effective_at:%Y-%m-%d %H:%M:%S}Z)" if source.effective_at else ""
-    said = f"up to load {source.head:,}{moment}"
-    if source.head > source.wanted:
-        said += f": further than load {source.wanted:,}, as {source.because} is only in a later pack; ask as of that load"
-    return said
+    if source.head <= source.wanted:
+        return f"up to load {source.head:,}{moment}"
+    said = f"restored up to load {source.head:,}{moment}, not {source.wanted:,}: {source.because}"
+    return f"{said}; for the state of then ask --as-of {shlex.quote(str(as_of))}"
 
 
 def _record(mirror: "Mirror", report: "RestoreReport") -> dict[str, Any]:

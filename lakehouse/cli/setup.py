@@ -28,11 +28,12 @@ max_drop = 0.5             # a snapshot that loses more than half of its rows go
 # allow_empty = true       # limits of one source
 
 # [tool.lakehouse.mirrors.bucket]
-# url = "gs://my-bucket/lake"   # then: lakehouse sync; s3://, az://, file://, postgresql:// too
+# url = "gs://my-bucket/lake"   # then: uv add 'lakehouse[gcs]'; lakehouse sync. s3://, az://, file://, postgresql:// too
 """
 
 _IGNORE = """\
 /lake/
+/lake.set-aside/
 /lakehouse.duckdb*
 /docs-site/
 /exports/

@@ -108,7 +108,7 @@ def sync_command(
 def _to_bucket(
     lake: "Lake", mirror: "Mirror", *, repair: bool, prune: bool, dry_run: bool, **options: Any
 ) -> "Told":
-    from lakehouse.cli.mirror_reports import pushed, swept
+    from lakehouse.cli.mirror_reports import only_there, pushed, swept
     from lakehouse.cli.mirrors import Told, opened, warn
     from lakehouse.cli.progress import bar, transfer
     from sync import push
@@ -122,6 +122,9 @@ def _to_bucket(
         )  # fmt: skip
     warn(mirror, report.conflicts)
     told += pushed(mirror, report, dry_run=dry_run)
+    if options["sources"] is None and any(push.plan.actions for push in report.sources):
+        there = store.folders(holding="_log")  # a request more, which a sync with nothing to do is spared
+        told += only_there(mirror, [name for name in there if name not in lake.sources()])
     if prune and not told.errors:
         from sync.sweep import sweep
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.cli import lake_option
-from lakehouse.cli.context import many, open_lake, print_json, print_table
+from lakehouse.cli.context import many, open_lake, print_json, print_table, project_or_none
 
 if TYPE_CHECKING:
     from lakehouse.core.tag import Tag
@@ -101,6 +101,9 @@ def delete_command(ctx: click.Context, name: str) -> None:
     delete(lake, name)
     refresh(lake)
     click.echo(f"{name}: deleted; what it named is still there")
+    here = project_or_none()
+    if here is not None and here.mirrors and not ctx.obj:
+        click.echo(f"A mirror that has it keeps it: lakehouse tag delete {name} --lake URL")
 
 
 def _where(tag: "Tag", most: int = 3) -> str:

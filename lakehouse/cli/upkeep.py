@@ -14,7 +14,7 @@ from lakehouse.cli.context import (
     quiet_retries,
     size,
 )
-from lakehouse.errors import UserError
+from lakehouse.errors import NotFoundError, UserError
 from lakehouse.project import CONFIG
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ def verify_command(ctx: click.Context, source: str | None, fast: bool, deep: boo
 def _is_mirror(name: str, lake: "Lake", *, fast: bool) -> bool:
     here = project_or_none()
     if here is None or name not in here.mirrors:
+        if here is not None and here.mirrors and name not in lake.sources():
+            raise NotFoundError(
+                f"there is no source {name!r}, and no mirror of that name",
+                hint=f"Sources: {', '.join(lake.sources()) or 'none yet'}. Mirrors: {', '.join(here.mirrors)}.",
+            )
         return False
     if name in lake.sources():
         raise UserError(

@@ -126,7 +126,7 @@ def _check_installed() -> None:
     except ImportError as error:
         raise SetupError(
             f"an Iceberg export needs the package pyiceberg ({error})",
-            hint="Install it: pip install 'lakehouse[iceberg]'",
+            hint="Install it: uv add 'lakehouse[iceberg]'",
         ) from None
 
 

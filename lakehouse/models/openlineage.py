@@ -149,7 +149,7 @@ class Emitter:
         transport, to = found
         namespace = env.get("OPENLINEAGE_NAMESPACE") or str(settings.get("namespace", ""))
         if importlib.util.find_spec("openlineage") is None:
-            hint = "Install it: pip install 'lakehouse[openlineage]'"
+            hint = "Install it: uv add 'lakehouse[openlineage]'"
             if not of_env:
                 raise SetupError(
                     f"OpenLineage events for {to} need a package that is not installed", hint=hint

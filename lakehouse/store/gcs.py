@@ -84,8 +84,7 @@ class Gcs:
 
     def look(self, name: str) -> Entry:
         """What the service says about an object."""
-        answer = self._ask("GET", self._url(name), params={"fields": "name,size,md5Hash,crc32c"})
-        return _entry(json.loads(answer.content))
+        return _entry(self._told(self._url(name), params={"fields": "name,size,md5Hash,crc32c"}))
 
     def write(self, name: str, data: bytes | Path, *, create: bool) -> None:
         """Write an object, and compare what the service reports of it."""
@@ -94,7 +93,7 @@ class Gcs:
         about = {"name": name, "contentType": "application/octet-stream", **_as_google(sent)}
         condition = {"ifGenerationMatch": "0"} if create else {}
         send = self._send_whole if size < WHOLE else self._send_pieces
-        reported = _entry(json.loads(send(about, data, size, condition)))
+        reported = _entry(_object(send(about, data, size, condition)))
         wrong = differing(sent, reported.checksums)
         if wrong or reported.size_bytes != size:
             raise Failure("corrupt", wrong or f"{reported.size_bytes} bytes instead of {size}")
@@ -117,7 +116,7 @@ class Gcs:
         asked |= {"prefix": prefix, "maxResults": str(PAGE), "fields": _FIELDS}
         while True:
             try:
-                page = json.loads(self._ask("GET", self._objects, params=asked).content)
+                page = self._told(self._objects, params=asked)
             except Failure as failure:
                 raise Failure("no bucket", failure.text) if failure.kind == "absent" else failure from None
             yield page
@@ -194,6 +193,9 @@ class Gcs:
     def _ask(self, method: str, url: str, **asked: Any) -> _Answer:
         return patiently(lambda: self._once(method, url, **asked))
 
+    def _told(self, url: str, *, params: Mapping[str, str]) -> dict[str, Any]:
+        return patiently(lambda: _object(self._once("GET", url, params=params).content))
+
     def _once(self, method: str, url: str, **asked: Any) -> _Answer:
         from fsspec.asyn import sync
 
@@ -251,6 +253,17 @@ def _body(head: bytes, span: Span, tail: bytes) -> bytes | AsyncIterator[bytes]:
             yield tail
 
     return sending()
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """An answer in JSON; what is none, such as the page of a proxy on the way, may pass."""
+    try:
+        said = json.loads(content)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise Failure("passing", f"an answer that is no JSON object: {content[:100]!r}")
+    return said
 
 
 def _received(answer: _Answer) -> int:

@@ -26,7 +26,7 @@ _EXTRAS = {
     "abfs": "azure",
     "abfss": "azure",
 }
-_CREATES = {*_EXTRAS, "memory"}  # protocols with create-if-absent
+PROTOCOLS = {*_EXTRAS, "memory"}  # protocols with create-if-absent
 _LOOKS = 16  # into folders, at once
 _CONNECTIONS = 64  # at once to one service
 
@@ -70,15 +70,15 @@ class FsspecStore:
 
         self.protocol = url.split("://", 1)[0]
         self._url = _without_secrets(url)
-        if self.protocol not in _CREATES:
+        if self.protocol not in PROTOCOLS:
             msg = f"{self._url}: {self.protocol}:// has no create-if-absent, which a lake needs to keep writers apart"
-            raise UserError(msg, hint=f"Use a folder, or one of: {', '.join(sorted(_CREATES))}.")
+            raise UserError(msg, hint=f"Use a folder, or one of: {', '.join(sorted(PROTOCOLS))}.")
         try:
             self.fs, root = fsspec.core.url_to_fs(url, **_settings(self.protocol, options))
         except ImportError as error:
             extra = _EXTRAS.get(self.protocol, "")
             msg = f"{self._url}: needs a package that is not installed ({error})"
-            raise SetupError(msg, hint=f"Install it: pip install 'lakehouse[{extra}]'") from error
+            raise SetupError(msg, hint=f"Install it: uv add 'lakehouse[{extra}]'") from error
         except Exception as error:  # noqa: BLE001 - clients raise what they like
             msg = f"{self._url}: cannot be opened ({type(error).__name__}: {plain(str(error))})"
             raise SetupError(msg, hint="Check the URL, the options and the credentials.") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.core.log import Log
 from lakehouse.errors import IntegrityError, LakehouseError
 from sync import hints
-from sync.postgres import ledger
+from sync.postgres import functions, ledger
 from sync.postgres.connecting import connect, ending_by_signals, execute, fetch
 from sync.postgres.connecting import place as shown
 from sync.postgres.copying import read_rows
@@ -203,6 +203,10 @@ def _check_table(
         return
     if not columns_of(connection, place.schema, place.view):
         check.errors.append(_wrong(check, work.name, f"has lost its view {place.view}"))
+    if place.history and not columns_of(connection, place.schema, place.history):
+        check.errors.append(_wrong(check, work.name, f"has lost its view {place.history}"))
+    if work.made == there.made:  # else a sync makes them anew
+        _check_functions(connection, place, check)
     mine, _ = _summed(_known_at(_mine(duck, history), check.seq), deep=deep)
     theirs, versions = _summed(_theirs(connection, place, known), deep=deep)
     check.tables += 1
@@ -217,6 +221,19 @@ def _check_table(
         check.errors.append(
             _wrong(check, work.name, f"differs at {_loads(loads)}: {what} begin or end with load {one}")
         )
+
+
+def _check_functions(connection: Any, place: Place, check: SourceCheck) -> None:
+    """The functions over a table do what a sync made them do."""
+    for name, body in functions.bodies(place).items():
+        asked = (
+            "SELECT p.prosrc FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace "
+            f"WHERE n.nspname = {literal(place.schema)} AND p.proname = {literal(name)}"
+        )
+        found = fetch(connection, asked).column(0).to_pylist()
+        if body not in found:
+            what = f"has another function {name}" if found else f"has lost its function {name}"
+            check.errors.append(_wrong(check, place.table, what))
 
 
 Piece = tuple["pa.Table", "pa.Table"]  # the columns `SYSTEM` with the hash of the key, and those of the data

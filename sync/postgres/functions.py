@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sync.postgres.history import SYSTEM, Form
-from sync.postgres.names import identifier, literal, qualified, quote
+from sync.postgres.names import identifier, literal, qualified, quote, sendable
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 NO_COLUMNS = "_lake_no_columns"  # what views of a table without columns show, as in the lake
@@ -22,6 +22,7 @@ TYPES = {
     "changed_columns": "text[]",
     KEY_HASH: "bigint",
 }
+_STATES = {"_at": "timestamptz", "_at_load": "bigint"}  # functions by suffix, with what they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def view(place: Place) -> str:
     return (
         f"CREATE OR REPLACE VIEW {qualified(place.schema, place.view)} AS SELECT {_items(place.visible)} "
         f"FROM {qualified(place.schema, place.base)} AS v "
-        f"WHERE v.{quote(system['to_load'])} IS NULL AND v.{quote(system['change'])} <> 'disappeared'"
+        f"WHERE v.{quote(system['to_load'])} IS NULL AND v.{quote(system['change'])} {_op('<>')} 'disappeared'"
     )
 
 
@@ -150,24 +151,24 @@ def history(place: Place) -> str | None:
 
 def states(place: Place) -> list[str]:
     """The functions `<table>_at(timestamptz)` and `<table>_at_load(bigint)`."""
-    made = []
-    for suffix, kind in (("_at", "timestamptz"), ("_at_load", "bigint")):
-        body = (
-            f"SELECT {_items(place.visible)} FROM {qualified(place.schema, place.base)} AS v "
-            f"WHERE {_told(place, 1)} AND {_valid(place, 1, kind)}"
-        )
-        row = qualified(place.schema, place.view)
-        made.append(_function(place.named(suffix), [kind], f"SETOF {row}", body))
-    return made
+    row = qualified(place.schema, place.view)
+    return [
+        _function(place.named(suffix), [kind], f"SETOF {row}", _state(place, kind))
+        for suffix, kind in _STATES.items()
+    ]
 
 
 def diff(place: Place) -> str:
     """The function `<table>_diff(timestamptz, timestamptz)`, as the lake's macro has it."""
-    columns, body = (
-        _diff_by_key(place) if place.form.key and not place.form.grouped else _diff_by_count(place)
-    )
+    columns, body = _diff(place)
     returned = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
     return _function(place.named("_diff"), ["timestamptz", "timestamptz"], f"TABLE ({returned})", body)
+
+
+def bodies(place: Place) -> dict[str, str]:
+    """What the functions say, by name, as the server keeps it."""
+    made = {suffix: _state(place, kind) for suffix, kind in _STATES.items()} | {"_diff": _diff(place)[1]}
+    return {identifier(place.view, suffix): sendable(body) for suffix, body in made.items()}
 
 
 def dropped(place: Place, *, kind: str = "VIEW") -> list[str]:
@@ -212,8 +213,24 @@ def comments(place: Place, *, key: Sequence[str] = ()) -> list[str]:
     return made
 
 
+def _state(place: Place, kind: str) -> str:
+    return (
+        f"SELECT {_items(place.visible)} FROM {qualified(place.schema, place.base)} AS v "
+        f"WHERE {_told(place, 1)} AND {_valid(place, 1, kind)}"
+    )
+
+
+def _diff(place: Place) -> tuple[list[tuple[str, str]], str]:
+    return _diff_by_key(place) if place.form.key and not place.form.grouped else _diff_by_count(place)
+
+
 def _items(shown: Sequence[Shown]) -> str:
     return ", ".join(f"{one.sql} AS {quote(one.identifier)}" for one in shown)
+
+
+def _op(sign: str) -> str:
+    """An operator that is that of PostgreSQL, whatever the search path of who calls."""
+    return f"OPERATOR(pg_catalog.{sign})"
 
 
 def _told(place: Place, parameter: int) -> str:
@@ -223,12 +240,12 @@ def _told(place: Place, parameter: int) -> str:
 def _valid(place: Place, parameter: int, kind: str) -> str:
     """A condition: a version `v` holds at a moment; NULL is now."""
     system = {each: f"v.{quote(called)}" for each, called in place.system.items()}
-    end = "'infinity'::timestamptz" if kind == "timestamptz" else "9223372036854775807"
+    end = "'infinity'::pg_catalog.timestamptz" if kind == "timestamptz" else "9223372036854775807"
     begin, till = ("valid_from", "valid_to") if kind == "timestamptz" else ("from_load", "to_load")
     at = f"coalesce(${parameter}, {end})"
     return (
-        f"{system[begin]} <= {at} AND ({system[till]} IS NULL OR {system[till]} > {at}) "
-        f"AND {system['change']} <> 'disappeared'"
+        f"{system[begin]} {_op('<=')} {at} AND ({system[till]} IS NULL OR {system[till]} {_op('>')} {at}) "
+        f"AND {system['change']} {_op('<>')} 'disappeared'"
     )
 
 
@@ -263,17 +280,17 @@ def _diff_by_key(place: Place) -> tuple[list[tuple[str, str]], str]:
     differ = {at: _differs(at, f.identifier) for at, f in compared}
     differs = " OR ".join(differ.values()) or "false"
     named = ", ".join(f"CASE WHEN {differ[at]} THEN {literal(f.identifier)} END" for at, f in compared)
-    listed = f"array_remove(ARRAY[{named}]::text[], NULL)"
+    listed = f"pg_catalog.array_remove(ARRAY[{named}]::pg_catalog.text[], NULL)"
     new = "".join(
         f", CASE WHEN a.hashed IS NULL THEN b.c{at} ELSE a.c{at} END" for at in range(len(place.columns))
     )
     after, before = _sides(place)
     body = (
         "SELECT CASE WHEN b.hashed IS NULL THEN 'appeared' WHEN a.hashed IS NULL THEN 'disappeared' ELSE 'changed' END, "
-        f"CASE WHEN a.hashed IS NOT NULL AND b.hashed IS NOT NULL THEN {listed} ELSE '{{}}'::text[] END{new}, b.old "
+        f"CASE WHEN a.hashed IS NOT NULL AND b.hashed IS NOT NULL THEN {listed} ELSE '{{}}'::pg_catalog.text[] END{new}, b.old "
         f"FROM (SELECT v.{hashed} AS hashed, {data} FROM {base} AS v WHERE {after}) AS a "
-        f"FULL JOIN (SELECT v.{hashed} AS hashed, {data}, (SELECT to_jsonb(d) FROM (SELECT {whole}) AS d) AS old "
-        f"FROM {base} AS v WHERE {before}) AS b ON a.hashed = b.hashed "
+        f"FULL JOIN (SELECT v.{hashed} AS hashed, {data}, (SELECT pg_catalog.to_jsonb(d) FROM (SELECT {whole}) AS d) AS old "
+        f"FROM {base} AS v WHERE {before}) AS b ON a.hashed {_op('=')} b.hashed "
         f"WHERE {_told(place, 1)} AND {_told(place, 2)} AND (a.hashed IS NULL OR b.hashed IS NULL OR {differs})"
     )
     return columns, body
@@ -281,7 +298,7 @@ def _diff_by_key(place: Place) -> tuple[list[tuple[str, str]], str]:
 
 def _differs(at: int, identifier: str) -> str:
     """A condition: two versions differ in a column, also in what it cannot hold."""
-    kept = f"a.exact -> {literal(identifier)} IS DISTINCT FROM b.exact -> {literal(identifier)}"
+    kept = f"(a.exact {_op('->')} {literal(identifier)}) IS DISTINCT FROM (b.exact {_op('->')} {literal(identifier)})"
     return f"(a.c{at} IS DISTINCT FROM b.c{at} OR {kept})"
 
 
@@ -298,16 +315,16 @@ def _diff_by_count(place: Place) -> tuple[list[tuple[str, str]], str]:
     compared = [at for at, f in enumerate(place.columns) if f.name not in place.form.volatile]
     items = "".join(
         f", u.c{at}" if at in compared
-        else f", CASE WHEN sum(u.n) > 0 THEN (array_agg(u.c{at} ORDER BY u.n DESC))[1] ELSE (array_agg(u.c{at} ORDER BY u.n))[1] END AS c{at}"
+        else f", CASE WHEN pg_catalog.sum(u.n) {_op('>')} 0 THEN (pg_catalog.array_agg(u.c{at} ORDER BY u.n DESC))[1] ELSE (pg_catalog.array_agg(u.c{at} ORDER BY u.n))[1] END AS c{at}"
         for at in range(len(place.columns))
     )  # fmt: skip
     grouped = f" GROUP BY {', '.join(['u.exact', *(f'u.c{at}' for at in compared)])}"
     kept = "".join(f", s.c{at}" for at in range(len(place.columns)))
     after, before = _sides(place)
     body = (
-        f"SELECT CASE WHEN s.n > 0 THEN 'appeared' ELSE 'disappeared' END, s.n{kept} FROM ("
-        f"SELECT sum(u.n)::bigint AS n{items} FROM (SELECT 1 AS n{data} FROM {base} AS v WHERE {after} "
-        f"UNION ALL SELECT -1{data} FROM {base} AS v WHERE {before}) AS u{grouped} HAVING sum(u.n) <> 0) AS s "
+        f"SELECT CASE WHEN s.n {_op('>')} 0 THEN 'appeared' ELSE 'disappeared' END, s.n{kept} FROM ("
+        f"SELECT pg_catalog.sum(u.n)::bigint AS n{items} FROM (SELECT 1 AS n{data} FROM {base} AS v WHERE {after} "
+        f"UNION ALL SELECT -1{data} FROM {base} AS v WHERE {before}) AS u{grouped} HAVING pg_catalog.sum(u.n) {_op('<>')} 0) AS s "
         f"WHERE {_told(place, 1)} AND {_told(place, 2)}"
     )
     return columns, body

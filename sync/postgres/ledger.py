@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from lakehouse.core.log import Log
-from lakehouse.errors import ForkError, LakehouseError, SetupError, UserError
+from lakehouse.errors import ForkError, IntegrityError, LakehouseError, SetupError, UserError
 from sync.postgres.connecting import execute, fetch, translated
 from sync.postgres.names import literal, quote, sendable
 
@@ -22,26 +22,27 @@ _LOCK = int.from_bytes(hashlib.sha256(b"lakehouse/postgres").digest()[:8], "litt
 PATIENCE_MS = 10_000  # for readers of a table that is swapped: those who come later wait behind us
 _MARK = "lakehouse: what is mirrored here, and how far"
 
+RELATIONS = ("schemas", "positions", "loads", "tables", "columns", "mirror")
 _TABLES = """
 CREATE TABLE lakehouse.schemas (
     schema_name text PRIMARY KEY, source text NOT NULL, lake_id text NOT NULL, layout integer NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE lakehouse.positions (
-    schema_name text PRIMARY KEY REFERENCES lakehouse.schemas, source text NOT NULL, lake_id text NOT NULL,
+    schema_name text PRIMARY KEY REFERENCES lakehouse.schemas ON DELETE CASCADE, source text NOT NULL, lake_id text NOT NULL,
     seq bigint NOT NULL, digest text NOT NULL, synced_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE lakehouse.loads (
-    schema_name text NOT NULL REFERENCES lakehouse.schemas, source text NOT NULL, seq bigint NOT NULL,
+    schema_name text NOT NULL REFERENCES lakehouse.schemas ON DELETE CASCADE, source text NOT NULL, seq bigint NOT NULL,
     load_id text NOT NULL, outcome text NOT NULL, observed_at timestamptz NOT NULL, effective_at timestamptz NOT NULL,
     committed_at timestamptz NOT NULL, failure text, digest text NOT NULL, expired boolean NOT NULL,
     PRIMARY KEY (schema_name, seq));
 CREATE INDEX ON lakehouse.loads (schema_name, effective_at, seq);
 CREATE TABLE lakehouse.tables (
-    schema_name text NOT NULL REFERENCES lakehouse.schemas, source text NOT NULL, table_name text NOT NULL,
+    schema_name text NOT NULL REFERENCES lakehouse.schemas ON DELETE CASCADE, source text NOT NULL, table_name text NOT NULL,
     view_name text NOT NULL, base_name text, history_name text, kind text NOT NULL, primary_key text[] NOT NULL,
     rows bigint, last_load bigint NOT NULL, form jsonb NOT NULL, made text NOT NULL,
     PRIMARY KEY (schema_name, table_name));
 CREATE TABLE lakehouse.columns (
-    schema_name text NOT NULL REFERENCES lakehouse.schemas, source text NOT NULL, table_name text NOT NULL,
+    schema_name text NOT NULL REFERENCES lakehouse.schemas ON DELETE CASCADE, source text NOT NULL, table_name text NOT NULL,
     place bigint NOT NULL, column_name text NOT NULL, identifier text NOT NULL, type text NOT NULL,
     lake_type jsonb NOT NULL, source_name text, description text,
     PRIMARY KEY (schema_name, table_name, place));
@@ -63,7 +64,8 @@ _NEAREST = """
 
 _FUNCTIONS = [
     f"""
-CREATE OR REPLACE FUNCTION lakehouse.told(of_schema text, at bigint) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $told$
+CREATE OR REPLACE FUNCTION lakehouse.told(of_schema text, at bigint) RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $told$
 DECLARE head bigint; below bigint; above bigint;
 BEGIN
     IF at IS NULL THEN RETURN true; END IF;
@@ -78,11 +80,13 @@ BEGIN
     RETURN true;
 END $told$""",
     """
-CREATE OR REPLACE FUNCTION lakehouse.position(of_schema text, at timestamptz) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $position$
+CREATE OR REPLACE FUNCTION lakehouse.position(of_schema text, at timestamptz) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS $position$
     SELECT coalesce((SELECT l.seq FROM lakehouse.loads AS l WHERE l.schema_name = of_schema AND (at IS NULL OR l.effective_at <= at)
         ORDER BY l.effective_at DESC, l.seq DESC LIMIT 1), 0) $position$""",
     """
-CREATE OR REPLACE FUNCTION lakehouse.told(of_schema text, at timestamptz) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $told$
+CREATE OR REPLACE FUNCTION lakehouse.told(of_schema text, at timestamptz) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS $told$
     SELECT lakehouse.told(of_schema, lakehouse.position(of_schema, at)) $told$""",
 ]
 
@@ -118,10 +122,14 @@ def prepare(connection: Any) -> None:
         create_schema(connection, ABOUT)
         for statement in _TABLES.split(";\n"):
             execute(connection, statement)
-        for statement in _FUNCTIONS:
-            execute(connection, statement)
+        make_functions(connection)
         execute(connection, f"COMMENT ON VIEW lakehouse.mirror IS {literal(_MARK)}")
     commit(connection)
+
+
+def make_functions(connection: Any) -> None:
+    """Make the functions that say whether a moment can be told; those that are there are replaced."""
+    execute(connection, _FUNCTIONS)
 
 
 def create_schema(connection: Any, schema: str) -> None:
@@ -129,6 +137,16 @@ def create_schema(connection: Any, schema: str) -> None:
 
     Raises:
         UserError: It is not.
+    """
+    if not is_free(connection, schema):
+        execute(connection, f"CREATE SCHEMA {quote(schema)}")
+
+
+def is_free(connection: Any, schema: str) -> bool:
+    """Whether there is a schema that is empty and ours; False where there is none of that name.
+
+    Raises:
+        UserError: There is one that is not.
     """
     found = _rows(
         connection,
@@ -138,15 +156,16 @@ def create_schema(connection: Any, schema: str) -> None:
         f"FROM pg_catalog.pg_namespace AS n WHERE n.nspname = {literal(schema)}",
     )
     if not found:
-        execute(connection, f"CREATE SCHEMA {quote(schema)}")
-        return
+        return False
     mine, used, owner = found[0]
     if used or not mine:
         what = "has tables or functions" if used else f"belongs to {owner}"
+        others = 'Give the mirror schemas of its own: schema_prefix = "lake_" in its settings; or drop or rename that one.'
         raise UserError(
             f"the schema {schema} of the database is there, is no mirror of this lake, and {what}; it was not touched",
-            hint='Give the mirror schemas of its own: schema_prefix = "lake_" in its settings; or drop or rename that one.',
+            hint="Drop or rename that one, or take another database." if schema == ABOUT else others,
         )
+    return True
 
 
 def is_there(connection: Any) -> bool:
@@ -185,8 +204,11 @@ def locked(connection: Any, schema: str, log: Log, lake_id: str) -> Position:
         )
         return Position()
     found = read(connection, schema, lake_id, log, lock=True)
-    if found is None:  # whoever made it had not committed, and did not
-        return locked(connection, schema, log, lake_id)
+    if found is None:
+        raise IntegrityError(
+            f"the mirror says that the schema {schema} is its own, but not how far it is",
+            hint=f"Somebody changed lakehouse.positions. To mirror it anew: {_anew(schema)}; then sync.",
+        )
     execute(connection, f"SET LOCAL lock_timeout = {PATIENCE_MS}")
     return found
 
@@ -224,7 +246,8 @@ def relation(connection: Any, schema: str, log: Log, there: Position) -> str:
     digest = there.digest
     if at < there.seq:
         asked = f"SELECT digest FROM lakehouse.loads WHERE schema_name = {literal(schema)} AND seq = {at}"
-        digest = _rows(connection, asked)[0][0] if at else ""
+        rows = _rows(connection, asked)
+        digest = rows[0][0] if at and rows else ""
     mine = log.commits[at - 1].digest if at else ""
     if mine != digest:
         raise forked(connection, schema, log, at, digest)
@@ -243,9 +266,14 @@ def forked(connection: Any, schema: str, log: Log, at: int, digest: str) -> Fork
     return ForkError(
         f"{log.source}: commit {at} here is load {commit.load_id}, observed {commit.observed_at:%Y-%m-%d %H:%M:%S}Z, "
         f"digest {commit.digest[:12]}…; in the mirror it is {theirs}digest {digest[:12] or 'none'}…: two histories",
-        hint="The mirror was made from another copy of this lake. Load from the right one; or drop the schema "
-        f"{schema} and its rows in lakehouse.schemas and positions, and sync again.",
+        hint="The mirror was made from another copy of this lake. Load from the right one; or mirror this one: "
+        f"{_anew(schema)}; then sync again.",
     )
+
+
+def _anew(schema: str) -> str:
+    """The statements with which an administrator forgets what is mirrored in a schema."""
+    return f"drop schema {quote(schema)} cascade; delete from lakehouse.schemas where schema_name = {literal(schema).strip()}"
 
 
 def move(connection: Any, schema: str, log: Log) -> None:

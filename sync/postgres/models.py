@@ -22,7 +22,16 @@ from sync.postgres.history import Form
 from sync.postgres.known import Known, drop
 from sync.postgres.ledger import ABOUT, LAYOUT
 from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, qualified, quote
-from sync.postgres.placing import columns_of, drop_over, dropping, load, new_name, readers, spelled
+from sync.postgres.placing import (
+    columns_of,
+    drop_over,
+    dropping,
+    give_again,
+    load,
+    new_name,
+    readers,
+    spelled,
+)
 from sync.postgres.types import EXACT, PgColumn, pg_type
 
 if TYPE_CHECKING:
@@ -70,7 +79,7 @@ def _shown(column: Any, held: PgColumn, kind: str) -> Shown:
     to = f"numeric({scalar[1]},{scalar[2]})" if scalar else _OF_JSON.get(kind)
     if column.type != "json" or to is None:
         return Shown(identifier=held.identifier, type=pg_type(held.type), sql=f"v.{name}")
-    text = f"(v.{name} #>> '{{}}')"
+    text = f"(v.{name} OPERATOR(pg_catalog.#>>) '{{}}')"
     return Shown(identifier=held.identifier, type=to, sql=text if to == "text" else f"{text}::{to}")
 
 
@@ -243,7 +252,7 @@ class ViewWork:
             execute(connection, [f"DELETE FROM {base}", f"INSERT INTO {base} {rows}"])
             execute(connection, ddl.drop_table(loaded.schema, loaded.table))
         else:
-            if kept:
+            if kept and columns_of(connection, self.schema, place.base):
                 old = new_name()
                 execute(connection, ddl.move_table(self.schema, place.base, to=self.schema, name=old))
             execute(connection, ddl.move_table(ABOUT, loaded.table, to=self.schema, name=place.base))
@@ -259,4 +268,4 @@ class ViewWork:
         )
         if old is not None:
             dropping(connection, ddl.drop_table(self.schema, old), place)
-        execute(connection, seen)
+        give_again(connection, place, seen)

@@ -1,7 +1,7 @@
 """Tables and what stands over them in Postgres: made, moved, named and dropped. What they hold is not known here."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError, UserError
@@ -47,17 +47,31 @@ def spelled(kind: str) -> str:
     return _SPELLED.get(kind, kind)
 
 
-def readers(connection: Any, place: Place) -> list[str]:
-    """The statements that give the roles that may read a table the same right again, where it is made anew."""
+def readers(connection: Any, place: Place) -> dict[str, set[str]]:
+    """Which roles may read what is there of a table: by relation, quoted."""
     names = [qualified(place.schema, name) for name in (place.base, place.view, place.history) if name]
     oids = ", ".join(f"to_regclass({literal(name)})" for name in names)
     rows = fetch(
         connection,
-        "SELECT c.relname, coalesce(quote_ident(r.rolname), 'PUBLIC') AS role FROM pg_class AS c, aclexplode(c.relacl) AS a "
-        "LEFT JOIN pg_roles AS r ON r.oid = a.grantee "
-        f"WHERE c.oid IN ({oids}) AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner",
+        "SELECT c.relname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END AS role FROM pg_class AS c "
+        "LEFT JOIN LATERAL aclexplode(c.relacl) AS a ON a.privilege_type = 'SELECT' AND a.grantee <> c.relowner "
+        f"LEFT JOIN pg_roles AS r ON r.oid = a.grantee WHERE c.oid IN ({oids})",
     ).to_pylist()
-    return [f"GRANT SELECT ON {qualified(place.schema, row['relname'])} TO {row['role']}" for row in rows]
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["relname"], set()).update([row["role"]] if row["role"] else [])
+    return found
+
+
+def give_again(connection: Any, place: Place, before: Mapping[str, set[str]]) -> None:
+    """Give what was made anew to the roles that could read it, and to no other: new tables have default rights."""
+    now = readers(connection, place)
+    for name in before.keys() & now.keys():
+        target = qualified(place.schema, name)
+        for role in sorted(before[name] - now[name]):
+            execute(connection, f"GRANT SELECT ON {target} TO {role}")
+        for role in sorted(now[name] - before[name]):
+            execute(connection, f"REVOKE ALL ON {target} FROM {role}")
 
 
 def name_indexes(connection: Any, schema: str, table: str) -> None:

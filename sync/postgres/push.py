@@ -1,20 +1,29 @@
 """Push: the loads of a lake into Postgres. One source is one transaction, with its position in it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log
-from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
+from lakehouse.errors import (
+    ContentionError,
+    ForkError,
+    LakehouseError,
+    MissingPartError,
+    NotFoundError,
+)
 from sync import hints
 from sync.hints import Known
 from sync.postgres import ledger
-from sync.postgres.connecting import connect, ending_by_signals, place
+from sync.postgres.connecting import connect, ending_by_signals, is_alive, place
+from sync.postgres.copying import drop_abandoned
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
+from sync.postgres.rights import check_roles
 from sync.postgres.source import Settings, Todo, bring, plan
 from sync.postgres.tables import Action, Work
 from sync.where import Where
@@ -89,9 +98,10 @@ class SourceStatus:
     Attributes:
         source: Its name.
         schema: Its schema in Postgres.
-        relation: `equal`, `ahead`: there is something to push; `behind`: the mirror has more; `diverged`.
+        relation: `equal`, `ahead`: there is something to push; `behind`: the mirror has more; `diverged`;
+            `unknown` where the mirror cannot be read, which `error` tells.
         here: Where the log ends.
-        there: Where the mirror ends.
+        there: Where the mirror ends; 0 where that is not known.
         synced_at: When it was last pushed, or found to have all by a push from here.
         verified_at: When what is there was last found to be as in the lake.
         error: What is wrong; None if nothing is.
@@ -128,7 +138,7 @@ def push(
 ) -> PgReport:
     """Bring a mirror in Postgres up to date. Readers see each source as it was or as it is, never in between.
 
-    All sources are pushed, also if one cannot be; the first error is raised at the end.
+    All sources are pushed, also if one cannot be, unless the connection is lost; the first error is raised at the end.
 
     Args:
         lake: The lake.
@@ -145,7 +155,8 @@ def push(
 
     Raises:
         ForkError: The mirror is of another history of a source.
-        UserError: A schema is there that is not ours, or something that is not ours stands on what has to be replaced.
+        UserError: There is no such role; a schema is there that is not ours; or something that is not ours stands on what
+            has to be replaced.
         SetupError: The server cannot be reached, or a right is missing.
         ContentionError: Somebody else is at the same tables.
         IntegrityError: The lake is damaged, or the rows there are not as they were left.
@@ -161,8 +172,10 @@ def push(
     )
     done: list[SourcePush] = []
     with ending_by_signals(), connect(url) as connection:
+        check_roles(connection, grant_to)
         if not dry_run:
             ledger.prepare(connection)
+            _free_room(connection)
         for source in todo:
             try:
                 log = lake.log(source)
@@ -171,8 +184,10 @@ def push(
                 else:
                     done.append(_pushed(connection, lake, log, settings, progress))
             except LakehouseError as error:
-                ledger.rollback(connection)
                 done.append(_failed(source, settings, error))
+                if not is_alive(connection):
+                    done[-1] = _failed(source, settings, _ended(error, todo[len(done) :]))
+                    break
     if not dry_run:
         _remember(lake, url, name, done)
     failed = [one.error for one in done if one.error is not None]
@@ -220,8 +235,9 @@ def status(
                 position = ledger.read(connection, schema, lake.id, log) if there else None
                 relation = ledger.relation(connection, schema, log, position or Position())
             except LakehouseError as caught:
-                ledger.rollback(connection)
-                relation, error = "diverged", caught
+                if not is_alive(connection):
+                    raise
+                relation, error = "diverged" if isinstance(caught, ForkError) else "unknown", caught
             found.append(
                 SourceStatus(
                     source=source, schema=schema, relation=relation, here=here, there=position or Position(),
@@ -250,6 +266,14 @@ def chosen(lake: "Lake", sources: Sequence[str] | None) -> list[str]:
                 f"there is no source {source!r}", hint=f"Sources: {', '.join(there) or 'none yet'}."
             )
     return sorted(there if sources is None else dict.fromkeys(sources), key=lambda source: source == MODELS)
+
+
+def _free_room(connection: Any) -> None:
+    """Drop what first loads left that were killed, at once: the disk may be full of it."""
+    with suppress(ContentionError):  # somebody reads one of them, such as a backup
+        drop_abandoned(connection, ledger.ABOUT)
+        ledger.commit(connection)
+    ledger.rollback(connection)
 
 
 def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> SourcePush:
@@ -296,6 +320,13 @@ def _told(log: Log, schema: str, relation: str, there: Position, after: Position
         source=log.source, schema=schema, relation=relation, there=there, after=after, here=log.head,
         tables=tuple(tables),
     )  # fmt: skip
+
+
+def _ended(error: LakehouseError, rest: Sequence[str]) -> LakehouseError:
+    """The error of a source after which no other can be pushed."""
+    left = f" Nor was anything done for {', '.join(rest)}." if rest else ""
+    error.hint += left
+    return error
 
 
 def _failed(source: str, settings: Settings, error: LakehouseError) -> SourcePush:

@@ -12,14 +12,22 @@ from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log, TableLog
 from lakehouse.errors import LakehouseError
 from sync.postgres import ledger
-from sync.postgres.connecting import execute, interruptible, translated
-from sync.postgres.copying import drop_abandoned
+from sync.postgres.connecting import execute, fetch, interruptible, translated
 from sync.postgres.functions import Place
 from sync.postgres.history import History, reader
 from sync.postgres.known import Known, drop, known
 from sync.postgres.ledger import ABOUT, LAYOUT, Position
 from sync.postgres.models import ViewWork, definitions_of, described, fingerprint, shown
-from sync.postgres.names import SYSTEM_COLUMNS, Names, identifier, literal, quote, schema_identifier, sendable
+from sync.postgres.names import (
+    SYSTEM_COLUMNS,
+    Names,
+    identifier,
+    literal,
+    qualified,
+    quote,
+    schema_identifier,
+    sendable,
+)
 from sync.postgres.placing import TOO_LONG, state_of
 from sync.postgres.tables import Work
 from sync.postgres.types import EXACT, PgColumn, pg_type
@@ -151,10 +159,14 @@ def _bring(
     if relation == "behind":
         ledger.rollback(connection)
         return relation, there, Todo()
-    drop_abandoned(connection, ABOUT)
+    if settings.repair:
+        ledger.make_functions(connection)
     todo = plan(connection, lake, log, there, settings, long_keys)
     if relation == "equal" and not (todo.needed or todo.dropped) and there.layout == LAYOUT and log.head:
-        ledger.rollback(connection)
+        if _grant(connection, schema, settings.grant_to):
+            ledger.commit(connection)
+        else:
+            ledger.rollback(connection)
         return relation, there, todo
     with reader(lake, log) as duck:
         for work in todo.needed:
@@ -163,7 +175,7 @@ def _bring(
                 work.prepare(connection, settings.url, duck, settings.connections, told)
     _install(connection, schema, todo)
     _describe(connection, schema, log, todo)
-    _add_loads(connection, schema, log, there.seq)
+    _add_loads(connection, schema, log, 0 if settings.repair else there.seq)
     ledger.move(connection, schema, log)
     _grant(connection, schema, settings.grant_to)
     ledger.commit(connection)
@@ -180,6 +192,8 @@ def _install(connection: Any, schema: str, todo: Todo) -> None:
         drop(connection, schema, gone)
     for work in todo.works:
         before = work.before
+        if work.action == "failed":  # and was left as it was
+            continue
         if before is not None and before.history and before.history != work.place.history:
             execute(connection, f"DROP VIEW IF EXISTS {quote(schema)}.{quote(before.history)}")
     for work in todo.needed:
@@ -290,6 +304,9 @@ def _columns(schema: str, log: Log, work: "Work | ViewWork") -> Iterator[dict[st
 
 
 def _add_loads(connection: Any, schema: str, log: Log, since: int) -> None:
+    execute(
+        connection, f"DELETE FROM lakehouse.loads WHERE schema_name = {literal(schema)} AND seq > {since}"
+    )
     _copy(connection, "loads", list(ledger.loads(schema, log, since)))
     if log.expired_by > since:
         ledger.expire(connection, schema, log.expired)
@@ -318,9 +335,29 @@ def _copy(connection: Any, table: str, rows: Sequence[Mapping[str, Any]]) -> Non
         interruptible(cursor, lambda: cursor.adbc_ingest(table, whole, mode="append", db_schema_name=ABOUT))
 
 
-def _grant(connection: Any, schema: str, roles: Sequence[str]) -> None:
-    """Let roles read what is mirrored."""
-    for role in roles:
-        for each in (schema, ABOUT):
-            execute(connection, f"GRANT USAGE ON SCHEMA {quote(each)} TO {quote(role)}")
-            execute(connection, f"GRANT SELECT ON ALL TABLES IN SCHEMA {quote(each)} TO {quote(role)}")
+def _grant(connection: Any, schema: str, roles: Sequence[str]) -> bool:
+    """Let roles read what is mirrored, and nothing else that lies there; whether any of them could not."""
+    rights = [right for role in roles for right in _lacking(connection, schema, role)]
+    execute(connection, rights)
+    return bool(rights)
+
+
+def _lacking(connection: Any, schema: str, role: str) -> Iterator[str]:
+    """The statements that give a role the rights that it lacks."""
+    who, both = f"{literal(role)}::name", f"{literal(schema)}, {literal(ABOUT)}"
+    schemas = fetch(
+        connection,
+        f"SELECT n.nspname FROM pg_namespace AS n WHERE n.nspname IN ({both}) AND NOT has_schema_privilege({who}, n.oid, 'USAGE')",
+    )
+    for name in schemas.column(0).to_pylist():
+        yield f"GRANT USAGE ON SCHEMA {quote(name)} TO {quote(role)}"
+    relations = fetch(
+        connection,
+        "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        f"WHERE c.relkind IN ('r', 'v') AND NOT has_table_privilege({who}, c.oid, 'SELECT') AND (n.nspname, c.relname) IN "
+        f"(SELECT {literal(ABOUT)}, unnest(ARRAY[{', '.join(map(literal, ledger.RELATIONS))}]) UNION ALL "
+        "SELECT schema_name, unnest(ARRAY[view_name, base_name, history_name]) FROM lakehouse.tables "
+        f"WHERE schema_name = {literal(schema)})",
+    ).to_pylist()
+    for row in relations:
+        yield f"GRANT SELECT ON {qualified(row['nspname'], row['relname'])} TO {quote(role)}"

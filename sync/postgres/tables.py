@@ -26,6 +26,7 @@ from sync.postgres.placing import (
     columns_of,
     drop_over,
     dropping,
+    give_again,
     load,
     name_indexes,
     new_name,
@@ -311,7 +312,7 @@ class Work:
             drop(connection, place.schema, self.before)
         old = None
         if self._loaded is not None and self.action in ("new", "rebuilt"):
-            if self.action == "rebuilt":
+            if self.action == "rebuilt" and columns_of(connection, place.schema, place.base):
                 old = new_name()
                 execute(connection, ddl.move_table(place.schema, place.base, to=place.schema, name=old))
             execute(connection, ddl.move_table(ABOUT, self._loaded.table, to=place.schema, name=place.base))
@@ -329,7 +330,7 @@ class Work:
             )
             execute(connection, ddl.drop_table(ABOUT, self._loaded.table))
         if (
-            old is not None
+            self.action in ("new", "rebuilt")
             or self._added
             or self._replaced
             or self.before is None
@@ -340,7 +341,7 @@ class Work:
             dropping(connection, ddl.drop_table(place.schema, old), place)
         if self._loaded is not None and self.action != "extended":
             name_indexes(connection, place.schema, place.base)
-        execute(connection, seen)
+        give_again(connection, place, seen)
 
     def _stand(self, connection: Any) -> None:
         """Make the views, the functions and the comments."""

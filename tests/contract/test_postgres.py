@@ -457,6 +457,72 @@ def test_views_of_others_stay_or_are_named(three_loads: Shop, postgres_server: C
     shop.same()
 
 
+def test_who_may_read_is_seen_to_without_a_load_and_nothing_else_is_touched(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    writer = postgres_server.new_user(
+        f"writer_{database}", grants=f'grant create on database {database} to "writer_{database}"'
+    )
+    reader = postgres_server.new_user(f"late_{database}")
+    shop.url = postgres_server.dsn(database, writer)
+    shop.sync()
+    postgres_server.psql("create table shop.of_others as select 1 as n", database=database)
+    shop.sync(grant_to=[reader])
+    ask = "select count(*) from shop.products_at_load(1); select count(*) from shop.products_history"
+    assert postgres_server.psql(ask, database=database, user=reader) == "2\n6"
+    with pytest.raises(AssertionError, match="permission denied"):
+        postgres_server.psql("select * from shop.of_others", database=database, user=reader)
+
+
+def test_who_may_not_read_a_table_may_not_when_it_is_made_anew(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    reader = postgres_server.new_user(f"not_all_{database}")
+    postgres_server.psql(f'alter default privileges grant select on tables to "{reader}"', database=database)
+    shop.load(others=([{"n": 1}], {}))
+    shop.sync()
+    postgres_server.psql(
+        f'grant usage on schema shop, lakehouse to "{reader}"; '
+        f'revoke select on shop._products, shop.products, shop.products_history from "{reader}"',
+        database=database,
+    )
+    shop.sync(repair=True)
+    ask = "select count(*) from shop.others_at_load(4)"
+    assert postgres_server.psql(ask, database=database, user=reader) == "1"
+    for relation in ("_products", "products", "products_history"):
+        with pytest.raises(AssertionError, match="permission denied"):
+            postgres_server.psql(f"select * from shop.{relation}", database=database, user=reader)
+
+
+def test_objects_of_others_take_the_place_of_no_function_and_no_operator(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    database = three_loads.url.rpartition("/")[2]
+    three_loads.sync()
+    postgres_server.psql(
+        "create function public.to_jsonb(record) returns jsonb language plpgsql as $$begin return '0'; end$$; "
+        "create function public.array_remove(text[], text) returns text[] language sql as 'select array[0::text]'; "
+        "create schema hostile; "
+        "create function hostile.no(timestamptz, timestamptz) returns bool language sql as 'select false'; "
+        "create function hostile.no(bigint, bigint) returns bool language sql as 'select false'; "
+        "create operator hostile.<= (leftarg = timestamptz, rightarg = timestamptz, function = hostile.no); "
+        "create operator hostile.<= (leftarg = bigint, rightarg = bigint, function = hostile.no); "
+        "create operator hostile.= (leftarg = bigint, rightarg = bigint, function = hostile.no)",
+        database=database,
+    )
+    ask = (
+        "select * from shop.products_at('2026-11-02Z'); select * from shop.products_at_load(2); "
+        "select changed_columns, before from shop.products_diff('2026-11-01Z', '2026-11-02Z') where sku = 'a'"
+    )
+    for path in ("public", "hostile, pg_catalog, public"):
+        found = postgres_server.psql(
+            f"set search_path = {path}; {ask}".replace("sku = ", "sku like "), database=database
+        )
+        assert found == 'a|1.7\na|1.7\n{price}|{"sku": "a", "price": 1.5}', path
+
+
 # Verify.
 
 
@@ -471,6 +537,10 @@ def test_views_of_others_stay_or_are_named(three_loads: Shop, postgres_server: C
          "from shop._products where sku = 'c'", False, "load 2"),
         ("update lakehouse.loads set digest = 'x' where seq = 2", False, "lakehouse.loads"),
         ("drop view shop.products cascade", False, "lost its view"),
+        ("drop view shop.products_history", False, "lost its view products_history"),
+        ("drop function shop.products_at_load", False, "lost its function products_at_load"),
+        ("create or replace function shop.products_at(timestamptz) returns setof shop.products language sql as "  # noqa: ISC004
+         "'select * from shop.products'", False, "another function products_at"),
     ],
 )  # fmt: skip
 def test_whoever_changed_rows_is_found(
@@ -492,6 +562,38 @@ def test_whoever_changed_rows_is_found(
         assert not verify(three_loads.lake, three_loads.url, name="warehouse", deep=True).errors
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "delete from lakehouse.loads where seq = 1",
+        "update lakehouse.loads set effective_at = '2000-01-01Z'",
+        "drop table shop._products cascade",
+        "delete from lakehouse.columns",
+        "create or replace function lakehouse.told(of_schema text, at bigint) returns boolean language sql stable as 'select false'",
+    ],
+)
+def test_whatever_was_changed_is_mended_by_mirroring_anew(
+    three_loads: Shop, postgres_server: Cluster, edit: str
+) -> None:
+    three_loads.sync()
+    postgres_server.psql(edit, database=three_loads.url.rpartition("/")[2])
+    three_loads.sync(repair=True)
+    three_loads.same()
+    wrong = "select count(*) from lakehouse.loads where effective_at <> timestamptz '2026-10-31Z' + seq * interval '1 day'"
+    assert three_loads.rows(wrong) == [(0,)]
+
+
+def test_a_mirror_that_has_more_and_lost_its_loads_is_told(
+    three_loads: Shop, tmp_path: Path, postgres_server: Cluster
+) -> None:
+    shutil.copytree(tmp_path / "lake", tmp_path / "older")
+    three_loads.load(products=([{"sku": "z"}], {"disposition": "replace", "primary_key": "sku"}))
+    three_loads.sync()
+    postgres_server.psql("delete from lakehouse.loads", database=three_loads.url.rpartition("/")[2])
+    with pytest.raises(ForkError):
+        push(Lake.open(tmp_path / "older"), three_loads.url, name="w")
+
+
 def test_a_mirror_that_is_behind_is_compared_as_of_its_own_position(three_loads: Shop) -> None:
     shop, keyed = three_loads, {"disposition": "replace", "primary_key": "sku"}
     shop.sync()
@@ -511,6 +613,36 @@ def test_rows_that_are_not_as_they_were_left_stop_a_sync(three_loads: Shop, post
     assert "lakehouse sync warehouse --repair --source shop" in caught.value.hint
     shop.sync(repair=True)
     shop.same()
+
+
+# Errors that hold for all sources.
+
+
+def test_a_connection_that_is_lost_is_told_once(three_loads: Shop, postgres_server: Cluster) -> None:
+    shop = three_loads
+    for source in ("alpha", "zeta"):
+        shop.load(source, t=([{"n": 1}], {}))
+    cut: list[Piece] = []
+
+    def fault(piece: Piece) -> Fault | None:
+        if b"CREATE SCHEMA" in piece.data and b"shop" in piece.data:
+            cut.append(piece)
+            return Fault(kind="cut before")
+        return None
+
+    with TcpProxy(postgres_server.port, fault) as proxy:
+        url = shop.url.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        report = push(shop.lake, url, name="warehouse", raising=False)
+    assert cut
+    assert [(one.source, one.error is None) for one in report.sources] == [("alpha", True), ("shop", False)]
+    assert "Nor was anything done for zeta." in str(report.sources[-1].error)
+
+
+def test_roles_that_are_not_there_are_told_before_anything_is_copied(three_loads: Shop) -> None:
+    with pytest.raises(UserError, match="grant_to: the database has no role Nobody's") as caught:
+        three_loads.sync(grant_to=["public", "Nobody's"])
+    assert 'CREATE ROLE "Nobody\'s"' in caught.value.hint
+    assert three_loads.rows("select to_regnamespace('lakehouse') is null") == [(True,)]
 
 
 # Models.
@@ -538,3 +670,59 @@ def test_models_are_mirrored_with_what_is_said_of_them(
     assert [(t.table, t.action) for t in report.tables] == [("dear", "failed"), ("dearest", "dropped")]
     assert "nothing" in str(report.tables[0].error)
     assert shop.rows("select * from models.dear") == [("d", 4.5)]
+
+
+def test_a_stored_model_that_became_a_view_that_cannot_be_read_stays_whole(
+    three_loads: Shop, defining: Callable[..., Any]
+) -> None:
+    shop = three_loads
+    shop.load("models", dear=([{"sku": "a"}], {"disposition": "replace", "primary_key": "sku"}))
+    shop.sync()
+    defining(shop.lake, {"dear": "select nothing from shop.products"})
+    assert shop.actions() == {"dear": "failed"}
+    assert shop.rows("select sku, change from models.dear_history") == [("a", "appeared")]
+    defining(shop.lake, {})
+    shop.sync()
+    assert shop.rows("select sku, change from models.dear_history") == [("a", "appeared")]
+    shop.same()
+
+
+def test_what_a_killed_first_load_left_is_dropped_before_anything_is_copied(
+    three_loads: Shop, postgres_server: Cluster
+) -> None:
+    shop, database = three_loads, three_loads.url.rpartition("/")[2]
+    shop.sync()
+    left, ask = (
+        "lakehouse._lake_loading_0123456789ab_t",
+        "select count(*) from pg_class where relname like '%_loading_%'",
+    )
+    postgres_server.psql(f"create table {left} as select 1 as n", database=database)
+    shop.load(products=([{"sku": "a"}], {"disposition": "replace", "primary_key": "sku"}))
+    postgres_server.psql("delete from shop._products", database=database)
+    with pytest.raises(IntegrityError):
+        shop.sync()
+    assert shop.rows(ask) == [(0,)]
+    postgres_server.psql(f"create table {left} as select 1 as n", database=database)
+    shop.sync(repair=True)
+    assert shop.actions() == {}
+    assert shop.rows(ask) == [(0,)]
+
+
+def test_the_way_out_of_a_mirror_that_cannot_go_on_is_one(
+    three_loads: Shop, tmp_path: Path, postgres_server: Cluster
+) -> None:
+    three_loads.sync()
+    database = three_loads.url.rpartition("/")[2]
+    shutil.rmtree(tmp_path / "lake" / "shop")
+    three_loads.lake = Lake.open(tmp_path / "lake")
+    three_loads.load(products=([{"sku": "z"}], {"disposition": "replace", "primary_key": "sku"}))
+    with pytest.raises(ForkError) as fork:
+        three_loads.sync()
+    postgres_server.psql("delete from lakehouse.positions", database=database)
+    with pytest.raises(IntegrityError, match="not how far it is") as lost:
+        three_loads.sync()
+    statements = str(lost.value.hint).partition("anew: ")[2].partition("; then")[0]
+    assert statements in str(fork.value.hint)
+    postgres_server.psql(statements, database=database)
+    three_loads.sync()
+    three_loads.same()

@@ -34,6 +34,7 @@ from lakehouse.store import Absent, Entry, LocalStore, MemoryStore, Store
 from lakehouse.verify import verify
 from sync import hints
 from sync import plan as plans
+from sync.bandwidth import Bandwidth
 from sync.pull import copy, pull
 from sync.push import Progress, push, status
 
@@ -274,6 +275,20 @@ def test_parts_too_large_for_memory_go_by_files(
     check_same(LocalStore(tmp_path / "back"), lake)
     with pytest.raises(DamagedPartError, match="was not copied"):
         copy(make_store(), LocalStore(tmp_path / "more"))
+
+
+@IN_MEMORY
+def test_all_that_is_sent_or_received_counts_against_the_bandwidth(
+    lake: Lake, make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(Bandwidth, "take", lambda _, size_bytes: taken.append(size_bytes))
+    push(lake, make_store(), name="m")
+    every = [e.size_bytes for e in make_store().list("") if e.key != layout.LAKE_FILE]
+    assert sorted(taken) == sorted(every)
+    taken.clear()
+    copy(make_store(), LocalStore(tmp_path / "copy"))
+    assert sorted(taken) == sorted(every)
 
 
 @IN_MEMORY

@@ -89,7 +89,7 @@ def test_without_pyiceberg_the_line_to_install_it_is_named(
 ) -> None:
     put(lake, "t", [{"a": 1}])
     monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
-    with pytest.raises(SetupError, match=r"pip install 'lakehouse\[iceberg\]'"):
+    with pytest.raises(SetupError, match=r"uv add 'lakehouse\[iceberg\]'"):
         export_iceberg(lake, "s.t")
     export_delta(lake, "s.t")
 

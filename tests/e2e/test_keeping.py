@@ -88,6 +88,7 @@ def test_expire_asks_first_and_lists_what_is_lost(many: Path) -> None:
     asked = run("expire", *policy, stdin="n\n")
     assert asked.code == 130
     assert "let 75 states go for ever?" in asked.err
+    run("expire", *policy).failed(2, "nobody is there to answer", "--yes")
     assert Lake.open(many).log("s").expired == ()
     assert run("expire", "--yes", "--json", *policy).ok().json[0]["seq"] == 101
     assert "75 states let go" in run("log", "s", "--lake", many).ok().out

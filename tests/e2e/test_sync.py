@@ -213,6 +213,24 @@ def test_status_says_how_far_each_mirror_is(project: Project, tmp_path: Path) ->
     assert len(run("sync", "--lake", home / "lake", "status", cwd=home).ok().out.splitlines()) == 5
 
 
+def test_status_tells_a_log_that_cannot_be_read_from_two_histories(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", cwd=home).ok()
+    (log,) = (tmp_path / "disk" / "shop" / "_log").iterdir()
+    log.write_bytes(log.read_bytes()[:300])
+    told = run("sync", "status", cwd=home)
+    told.failed(4, log.name)
+    assert [line.split()[:7] for line in told.out.splitlines()[2:]] == [
+        ["disk", "shop", "3", "?", "cannot", "be", "read"]
+    ]
+    news, shop = run("sync", "status", "--json", cwd=home).json
+    assert (news["relation"], news["error"]) == ("equal", None)
+    assert (shop["relation"], shop["here"], shop["there"]) == ("unknown", 3, None)
+    assert shop["error"]["kind"] != "ForkError"
+    configure(home, unset='url = "LAKE_NOT_SET"')
+    assert run("sync", "status", cwd=home).failed(2, "LAKE_NOT_SET").out == ""
+
+
 # --- Two machines ---------------------------------------------------------------------------------
 
 
@@ -246,8 +264,25 @@ def test_what_another_machine_synced_is_pulled(two_machines: tuple[Path, Path]) 
     assert run(*asked, cwd=laptop).ok().out == run(*asked, cwd=desk).ok().out
     again = run("sync", "pull", "disk", "--json", "--source", "shop", cwd=laptop).ok().json
     assert [(r["relation"], r["loads"], r["after"]) for r in again] == [("equal", 0, 5)]
+    assert "A mirror that has it keeps it" in run("tag", "delete", "paper", cwd=laptop).ok().out
+    assert "tag received" not in run("sync", "pull", cwd=laptop).ok().out
+    assert "paper" in run("tag", "list", "--lake", laptop.parent / "disk").ok().out
     load(laptop / "lake", "w", day=6)
     assert "ahead: 1 load here is not there: lakehouse sync" in run("sync", "pull", cwd=laptop).ok().out
+
+
+def test_a_source_that_only_the_mirror_has_is_told(project: Project, tmp_path: Path) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    run("sync", "--source", "shop", cwd=home).ok()
+    with Lake.open(tmp_path / "disk").load("weather") as more:
+        more.write("stations", [{"id": 1}], disposition="append")
+    told = "disk: weather: behind: it is not here at all: lakehouse sync pull"
+    assert told in run("sync", "--dry-run", cwd=home).ok().out.splitlines()
+    assert told in run("sync", cwd=home).ok().out.splitlines()
+    found = {r["source"]: r["relation"] for r in run("sync", "status", "--json", cwd=home).ok().json}
+    assert found == {"news": "equal", "shop": "equal", "weather": "behind"}
+    run("sync", "pull", cwd=home).ok()
+    assert run("sync", "status", "--json", cwd=home).ok().json[2]["relation"] == "equal"
 
 
 def test_two_histories_are_refused_with_both_sides_shown(
@@ -268,6 +303,10 @@ def test_two_histories_are_refused_with_both_sides_shown(
     told.failed(4, "by-desk")
     assert "two histories" in told.out
     run("sync", "pull", cwd=laptop).failed(4, "by-laptop")
+    looked = run("verify", "disk", cwd=laptop)
+    assert looked.code == 4
+    assert "that no commit here names: of the other history" in looked.out
+    assert "harmless" not in looked.out
     assert run("sync", "--json", cwd=laptop).json[1]["error"]["kind"] == "ForkError"
     assert bytes_below(tmp_path / "disk") == before
 
@@ -301,6 +340,12 @@ def test_a_history_is_set_aside_for_that_of_the_mirror(two_machines: tuple[Path,
     assert run(*asked, record["set_aside"]).ok().out.split() == ["sku", "z"]
     load(laptop / "lake", "z", day=5)
     assert "shop: 1 load, " in run("sync", cwd=laptop).ok().out
+    load(laptop / "lake", "w", day=6)
+    load(desk / "lake", "v", day=6)
+    run("sync", cwd=laptop).ok()
+    said = run("sync", "pull", "--set-aside", "--source", "shop", cwd=desk).ok().out.splitlines()
+    assert said[0].startswith("disk: shop: what was here is now in ")
+    assert said[0].endswith("; load again (lakehouse ingest), then: lakehouse sync")
 
 
 def test_the_prefix_of_another_lake_is_refused(project: Project, three_loads: Path, tmp_path: Path) -> None:
@@ -353,6 +398,14 @@ def test_a_project_without_mirrors_is_told_how_to_set_one_up(project: Project, t
     home = project("second", disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "bucket", cwd=home).failed(2, "there is no mirror 'bucket'", "disk, nas")
     run("sync", "pull", cwd=home).failed(2, "2 mirrors", "disk, nas")
+    database = 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"), warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "2 mirrors", "one of: disk, nas.")
+    refused = run("sync", "pull", "warehouse", cwd=home).failed(2, "warehouse: is a Postgres database")
+    assert refused.err.count("warehouse: ") == 1
+    configure(home, warehouse=database)
+    run("sync", "pull", cwd=home).failed(2, "no mirror that is a bucket", "Mirrors: warehouse.")
+    configure(home, disk=folder(tmp_path / "disk"), nas=folder(tmp_path / "nas"))
     run("sync", "--dry-run", "status", cwd=home).failed(2, "--dry-run goes after `status`")
     run("sync", "--repair", "--dry-run", cwd=home).failed(2, "--repair has no dry run")
     shutil.rmtree(home / "lake")
@@ -405,7 +458,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     hidden.mkdir()
     (hidden / f"{package}.py").write_text("raise ImportError('it is not here')\n")
     done = program("sync", cwd=home, PYTHONPATH=str(hidden))
-    done.failed(6, "not installed", f"lakehouse[{extra}]")
+    done.failed(6, "not installed", f"uv add 'lakehouse[{extra}]'")
     assert len(done.err.strip().splitlines()) == 2
 
 
@@ -416,7 +469,9 @@ def test_what_is_wrong_in_a_mirror_is_named_and_mended(project: Project, tmp_pat
     disk = tmp_path / "disk"
     home = project(disk=folder(disk))
     run("sync", cwd=home).ok()
-    assert "only the size of 4 files" in run("verify", "disk", cwd=home).ok().out
+    said = run("verify", "disk", cwd=home).ok().out.splitlines()
+    assert said[0].endswith(", sizes: all there")
+    assert said[1].startswith("disk: only the size of 4 files was compared: ")
     assert "every byte read: all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
     altered, cut, gone = sorted((disk / "shop").rglob("*.parquet"))
     altered.write_bytes(altered.read_bytes()[:-9] + b"123456789")
@@ -460,7 +515,23 @@ def test_a_name_says_whether_a_source_or_a_mirror_is_verified(project: Project, 
     run("verify", "news", "--deep", cwd=home).failed(2, "--deep is for mirrors")
     run("verify", "disk", "--fast", cwd=home).failed(2, "--fast is for lakes")
     run("verify", "disk", cwd=home).failed(2, "there is no lake here")
-    run("verify", "nope", cwd=home).failed(2, "no source 'nope'")
+    run("verify", "nope", cwd=home).failed(
+        2, "no source 'nope'", "Sources: news, shop.", "Mirrors: shop, disk."
+    )
+
+
+def test_a_mistyped_mirror_is_told_which_there_are(project: Project, tmp_path: Path, gcs_server: str) -> None:
+    home = project(disk=folder(tmp_path / "disk"))
+    done = run("restore", "dsk", "again", cwd=home).failed(2, "no lake here", "name of a mirror: disk.")
+    assert "lakehouse init" not in done.err
+    told = run("restore", "dsk", "again", "--json", cwd=home).failed(2).json
+    assert (told["folder"], told["error"]["kind"]) == ("again", "NoLakeError")
+    run("query", "--lake", "disk", "select 1", cwd=home).failed(2, f"'disk' is at file://{tmp_path / 'disk'}")
+    run("restore", f"file://{tmp_path / 'none'}", "again", cwd=home).failed(2, "Check the URL")
+    options = f'options = {{endpoint_url = "{gcs_server}", token = "anon", project = "t"}}'
+    configure(home, away=f'url = "gs://no-such-bucket/lake"\n{options}')
+    run("restore", "away", "again", cwd=home).failed(6, "there is no such bucket")
+    assert not (home / "again").exists()
 
 
 def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: Path) -> None:
@@ -476,6 +547,8 @@ def test_a_mirror_is_pruned_when_that_is_asked_for(many_loads: Path, tmp_path: P
     assert len(list((disk / "s").rglob("*.parquet"))) == 31
     done = run("sync", "--prune", "--json", cwd=home).ok().json[-1]
     assert (len(done["parts"]), done["packs_verified"]) == (30, 1)
+    said = run("sync", "--prune", cwd=home).ok().out.splitlines()
+    assert said[1:] == ["disk: nothing to delete"]
     assert len(list((disk / "s").rglob("*.parquet"))) == 1
     assert "all as committed" in run("verify", "disk", "--deep", cwd=home).ok().out
 
@@ -565,6 +638,7 @@ def test_a_lake_goes_into_a_database(
     assert postgres_server.psql("select sku from shop.products", database=database) == "c"
     then = "select sku from shop.products_at('2026-03-02 13:00Z') order by 1"
     assert postgres_server.psql(then, database=database).split() == ["a", "c"]
+    shutil.copytree(home / "lake", home / "before")
     load(home / "lake", "z", day=5)
     records = {(r["source"]): r for r in ask("sync", "--json").json}
     assert (records["shop"]["before"], records["shop"]["after"], records["news"]["loads"]) == (3, 4, 0)
@@ -575,6 +649,12 @@ def test_a_lake_goes_into_a_database(
         4,
         "postgres",
     )
+    behind = ask("sync", "--lake", home / "before").out.splitlines()[1]
+    assert behind.startswith(
+        "warehouse: shop: behind: the database has 1 load that is not here: get it from a mirror in a bucket"
+    )
+    assert "lakehouse sync pull MIRROR" in behind
+    assert "1 load more than here" in ask("sync", "--lake", home / "before", "status").out
     kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in kept
     assert quote(PASSWORD, safe="").encode() not in kept
@@ -616,6 +696,31 @@ def test_a_database_is_told_what_it_lacks(
         run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
     run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+def test_a_database_that_is_somebody_elses_is_told(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+
+    def looked() -> str:
+        found = next(f for f in run("doctor", "--json", cwd=home).json if f["what"] == "mirror warehouse")
+        assert found["ok"] is False
+        return f"{found['found']}; {found['do']}"
+
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+    postgres_server.psql("create schema news; create table news.mine (n int)", database=database)
+    assert "the schema news of the database is there, is no mirror of this lake, and has tables" in looked()
+    postgres_server.psql("drop schema news cascade", database=database)
+    run("sync", cwd=home).ok()
+    user = postgres_server.new_user(
+        f"second_{database}",
+        grants=f'grant create on database {database} to "{{u}}"'.format(u=f"second_{database}"),
+    )
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert f"the schema lakehouse belongs to lake, of which {user} is no member; Sync as lake" in looked()
+    load(home / "lake", "z", day=5)
+    assert "permission denied" in run("sync", cwd=home).failed(6).err  # of both sources, told once
 
 
 @pytest.mark.parametrize("meant", [b"COPY ", b'COMMENT ON VIEW "shop"'], ids=["rows", "statement"])
@@ -664,15 +769,19 @@ def test_a_query_imports_nothing_of_mirrors(project: Project, tmp_path: Path) ->
 
 def test_prune_waits_for_packs_to_be_mirrored(many_loads: Path, tmp_path: Path) -> None:
     home = many_loads
-    configure(home, disk=folder(tmp_path / "disk"), warehouse='url = "postgresql://127.0.0.1:9/db"')
+    disk, database = folder(tmp_path / "disk"), 'url = "postgresql://127.0.0.1:9/db"'
+    configure(home, disk=disk, nas=folder(tmp_path / "nas"), warehouse=database)
     run("sync", "disk", cwd=home).ok()
     run("pack", cwd=home).ok()
     parts = len(list((home / "lake" / "s").rglob("*.parquet")))
-    run("prune", cwd=home).failed(2, "1 commit with packs", "'disk'", "load 30", "--not-mirrored")
+    refused = run("prune", cwd=home).failed(2, "`lakehouse sync disk nas`", "--not-mirrored")
+    assert "'disk' lacks 1 commit with packs of s, known to be at load 30" in refused.err
+    configure(home, disk=disk, warehouse=database)
     assert len(list((home / "lake" / "s").rglob("*.parquet"))) == parts
     assert run("prune", "--dry-run", "--json", cwd=home).ok().json[0]["parts"]
     run("sync", "disk", cwd=home).ok()
     assert "deleted 30 parts" in run("prune", cwd=home).ok().out
+    assert run("prune", cwd=home).ok().out == "nothing to prune\n"
     assert "nothing to do" in run("sync", "disk", cwd=home).ok().out
 
 

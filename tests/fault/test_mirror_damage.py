@@ -26,9 +26,10 @@ from lakehouse.logpack import listing, raw_lines
 from lakehouse.logpack import packed as pack_lines
 from lakehouse.pack import pack
 from lakehouse.prune import prune
+from lakehouse.retention import expire, parse
 from lakehouse.store import LocalStore, MemoryStore, Store
 from lakehouse.store.remote import FsspecStore
-from lakehouse.tags import create
+from lakehouse.tags import create, delete
 from lakehouse.verify import verify
 from sync import hints, pull
 from sync.check import MirrorReport, verify_mirror
@@ -214,6 +215,37 @@ def test_what_only_its_size_speaks_for_is_not_called_proven(lake: Lake, mirror: 
     assert all(about.verified_at for about in known.sources.values())
 
 
+@pytest.mark.parametrize("what", ["part", "log file", "tag", "refused load", "lake"])
+def test_what_was_verified_is_forgotten_where_it_is_damaged(what: str, lake: Lake, mirror: Store) -> None:
+    def verified() -> set[str]:
+        known = hints.load(lake.store, "m", lake_id=lake.id, url=mirror.url)
+        return {source for source, about in known.sources.items() if about.verified_at}
+
+    verify_mirror(lake, mirror, name="m", deep=True)
+    verify_mirror(lake, mirror, name="m")  # by size only: neither proves nor refutes
+    assert verified() == {"news", "shop"}
+    key = OBJECTS[what](lake)
+    (deleted if what == "lake" else cut_off)(mirror, key)
+    assert seen(verify_mirror(lake, mirror, name="m"))
+    assert verified() == (set() if what in {"tag", "lake"} else {"news"})
+    for entry in list(mirror.list("")):
+        mirror.delete(entry.key)
+    with pytest.raises(NoLakeError):
+        verify_mirror(lake, mirror, name="m")
+    assert not verified()
+
+
+def test_a_folder_of_which_only_sizes_were_compared_is_not_called_verified(
+    lake: Lake, tmp_path: Path
+) -> None:
+    folder = LocalStore(tmp_path / "mirror")
+    push(lake, folder, name="m")
+    for deep in (False, True):
+        verify_mirror(lake, folder, name="m", deep=deep)
+        known = hints.load(lake.store, "m", lake_id=lake.id, url=folder.url)
+        assert all(bool(about.verified_at) == deep for about in known.sources.values())
+
+
 def test_what_is_not_here_is_not_called_proven(lake: Lake, bucket: Store) -> None:
     (Path(lake.url) / part(lake)).unlink()
     flipped(LocalStore(lake.url), part(lake, 3))
@@ -321,6 +353,30 @@ def test_an_older_generation_of_the_newest_log_file_is_named(lake: Lake, mirror:
     assert mirror.get(key) == lines
 
 
+@pytest.mark.parametrize("name", ["load.json", "products.parquet"])
+def test_a_refused_load_is_not_mended_with_bytes_that_are_damaged_here(
+    name: str, lake: Lake, mirror: Store
+) -> None:
+    whole = content(mirror)
+    key = f"{layout.quarantine_prefix('shop', 'refused')}{name}"
+    cut_off(lake.store, key)
+    report = verify_mirror(lake, mirror, name="m")
+    assert [problem.key for problem in report.problems] == [key]
+    done = repair(lake, mirror, report)
+    assert (done.mended, content(mirror)) == ([], whole)
+    assert "damaged" in str(done.lost[0])
+
+
+def test_another_refused_load_of_the_same_id_is_not_mended_over(lake: Lake, mirror: Store) -> None:
+    whole = content(mirror)
+    with pytest.raises(QuarantinedError), lake.load("shop", load_id="refused") as one:
+        one.write("products", [], disposition="replace", primary_key="sku")
+    report = verify_mirror(lake, mirror, name="m")
+    assert {problem.fault for problem in report.problems} == {"other"}
+    assert repair(lake, mirror, report).mended == []
+    assert content(mirror) == whole
+
+
 def test_what_neither_side_has_is_lost_and_said(lake: Lake, mirror: Store, tmp_path: Path) -> None:
     lost = part(lake, 3)
     deleted(mirror, lost)
@@ -357,6 +413,28 @@ def test_restore_refuses_and_says_what_is_lost_and_what_is_not(
     repair(lake, mirror, verify_mirror(lake, mirror, name="m", deep=True))
     restore(mirror, tmp_path / "new")
     assert Lake.open(tmp_path / "new").log("shop").digest == lake.log("shop").digest
+
+
+@pytest.mark.parametrize("as_of", [None, START + timedelta(days=9)], ids=["all", "a moment"])
+def test_restore_names_each_damaged_source_and_calls_none_of_them_whole(
+    as_of: datetime | None, lake: Lake, mirror: Store, tmp_path: Path
+) -> None:
+    load(lake, 1, "june")
+    push(lake, mirror, name="m")
+    damaged = {"news": layout.log_key("news", 1), "shop": part(lake, 3)}
+    if as_of:
+        damaged["shop"] = layout.log_key("shop", 3)
+    cut_off(mirror, damaged["news"])
+    deleted(mirror, damaged["shop"])
+    with pytest.raises(IntegrityError) as caught:
+        restore(mirror, tmp_path / "new", as_of=as_of)
+    for key in damaged.values():
+        assert key in str(caught.value)
+    assert "--source june" in caught.value.hint
+    assert "--source news" not in caught.value.hint
+    assert caught.value.hint.count("--source shop") == 1
+    assert "--source shop --as-of 2" in caught.value.hint
+    assert ("whole: june" in caught.value.hint) == (as_of is None)
 
 
 def test_a_pull_from_a_damaged_mirror_leaves_an_older_lake(lake: Lake, mirror: Store, tmp_path: Path) -> None:
@@ -417,3 +495,27 @@ def test_a_mirror_that_is_ahead_is_not_swept(lake: Lake, mirror: Store, tmp_path
     with pytest.raises(LakehouseError, match="commits that are not here"):
         sweep(lake, mirror, name="m")
     assert content(mirror) == whole
+
+
+def test_what_a_tag_of_another_machine_names_is_not_swept(lake: Lake, mirror: Store, tmp_path: Path) -> None:
+    for n in (5, 6, 7):
+        load(lake, n)
+    push(lake, mirror, name="m")
+    restore(mirror, tmp_path / "other" / "lake")
+    other = Lake.open(tmp_path / "other" / "lake")
+    create(other, "theirs", 6)
+    push(other, mirror, name="m")
+    then = other.query("select * from shop.products order by sku", as_of="theirs").fetchall()
+    expire(lake, "shop", parse("keep weekly after 0 days"), now=START + timedelta(days=30))
+    assert lake.log("shop").is_expired(6)
+    push(lake, mirror, name="m")
+    whole = content(mirror)
+    with pytest.raises(UserError, match="theirs") as caught:
+        sweep(lake, mirror, name="m")
+    assert content(mirror) == whole
+    assert "--as-of 7" in (caught.value.hint or "")
+    restore(mirror, tmp_path / "back" / "lake", as_of=7, sources=["shop"])
+    back = Lake.open(tmp_path / "back" / "lake")
+    assert back.query("select * from shop.products order by sku", as_of=6).fetchall() == then
+    delete(Lake.open(mirror), "theirs")
+    assert sweep(lake, mirror, name="m")[-1].parts

@@ -321,7 +321,7 @@ def test_without_the_package_only_who_asked_for_it_is_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(openlineage.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(SetupError, match=r"pip install 'lakehouse\[openlineage\]'"):
+    with pytest.raises(SetupError, match=r"uv add 'lakehouse\[openlineage\]'"):
         told({"file": "x"}, root=tmp_path)
     said: list[str] = []
     assert told({}, {"OPENLINEAGE_URL": "http://u:p@host/x?key=1"}, warn=said.append) is None

@@ -211,8 +211,10 @@ def test_bandwidth_is_an_average() -> None:
     bucket = Bandwidth(100, clock=lambda: now[0], sleep=sleep)
     for size in (50, 200, 100):
         bucket.take(size)
-    assert slept == [0.5, 2.0]
+    assert slept == [1.5, 1.0]
     now[0] += 10
     bucket.take(1)
-    assert slept == [0.5, 2.0]
+    assert slept == [1.5, 1.0]
+    bucket.take(400)
+    assert slept[2:] == [pytest.approx(3.01)]  # more than a second's worth is waited for before it goes
     Bandwidth(None, sleep=lambda _: pytest.fail("no limit, and it waits")).take(1 << 40)

@@ -55,6 +55,15 @@ def test_a_url_may_be_the_name_of_a_variable(tmp_path: Path, monkeypatch: pytest
         assert "s3cret" not in text
 
 
+def test_what_is_neither_bucket_nor_postgres_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"mysql://ann:{WORD}@db/lake")
+    text = 'url = "WAREHOUSE_URL"\ngrant_to = ["analysts"]'
+    error = refused(tmp_path, text, "mysql://, which is not supported", "postgresql://")
+    assert "s3cret" not in str(error)
+
+
 def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAREHOUSE_URL", raising=False)
     refused(tmp_path, 'url = "WAREHOUSE_URL"', "mirrors.m]", "WAREHOUSE_URL", "not set")

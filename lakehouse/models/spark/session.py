@@ -50,7 +50,7 @@ def check_setup() -> None:
     try:
         import pyspark  # noqa: F401
     except ImportError:
-        raise SetupError("PySpark is not installed", hint='Install it: uv add "lakehouse[spark]"') from None
+        raise SetupError("PySpark is not installed", hint="Install it: uv add 'lakehouse[spark]'") from None
     home = os.environ.get("JAVA_HOME")
     java = Path(home) / "bin" / "java" if home else shutil.which("java")
     if not java or not Path(java).exists():
