@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cluster import Cluster
@@ -33,6 +33,9 @@ from sync.postgres import ledger, tables
 from sync.postgres.check import verify
 from sync.postgres.connecting import connect, fetch
 from sync.postgres.push import PgReport, push, status
+
+if TYPE_CHECKING:
+    from sync.transfer import Progress
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -389,6 +392,20 @@ def test_a_sync_that_finds_nothing_to_do_is_remembered(three_loads: Shop) -> Non
     assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is not None
     three_loads.sync(dry_run=True)
     assert synced() == again
+
+
+def test_progress_is_of_all_sources(three_loads: Shop) -> None:
+    three_loads.load("other", t=([{"n": 1}], {}), u=([{"n": 1}], {}))
+    seen: list[Progress] = []
+    three_loads.sync(progress=seen.append)
+    assert [one.files for one in seen] == sorted(one.files for one in seen)
+    assert [one.size_bytes for one in seen] == sorted(one.size_bytes for one in seen)
+    assert {one.all_files for one in seen} == {3}
+    assert {one.all_bytes for one in seen} == {seen[-1].size_bytes}
+    assert seen[-1].files == 3
+    again = len(seen)
+    three_loads.sync(progress=seen.append)
+    assert len(seen) == again
 
 
 # Rights, and what others build on it.
