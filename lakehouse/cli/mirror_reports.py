@@ -201,9 +201,11 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "superseded": report.superseded,
     }
     commits = many(sum(report.sources.values()), "commit")
-    files = f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}"
     lines = [
-        f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, {files}, {_outcome(report)}"
+        (
+            f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
+            f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {_outcome(report)}"
+        )
     ]
     lines += [
         f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
