@@ -304,7 +304,7 @@ def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
         more = push.there.seq - push.here
         return (
             f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
-            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull MIRROR), "
             "or let the machine sync that has them"
         )
     if not push.tables and not push.loads:

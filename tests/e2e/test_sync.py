@@ -699,6 +699,31 @@ def test_a_database_is_told_what_it_lacks(
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
 
 
+def test_a_database_that_is_somebody_elses_is_told(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+
+    def looked() -> str:
+        found = next(f for f in run("doctor", "--json", cwd=home).json if f["what"] == "mirror warehouse")
+        assert found["ok"] is False
+        return f"{found['found']}; {found['do']}"
+
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+    postgres_server.psql("create schema news; create table news.mine (n int)", database=database)
+    assert "the schema news of the database is there, is no mirror of this lake, and has tables" in looked()
+    postgres_server.psql("drop schema news cascade", database=database)
+    run("sync", cwd=home).ok()
+    user = postgres_server.new_user(
+        f"second_{database}",
+        grants=f'grant create on database {database} to "{{u}}"'.format(u=f"second_{database}"),
+    )
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert f"the schema lakehouse belongs to lake, of which {user} is no member; Sync as lake" in looked()
+    load(home / "lake", "z", day=5)
+    assert "permission denied" in run("sync", cwd=home).failed(6).err  # of both sources, told once
+
+
 @pytest.mark.parametrize("meant", [b"COPY ", b'COMMENT ON VIEW "shop"'], ids=["rows", "statement"])
 def test_ctrl_c_ends_a_sync_into_a_database_at_once(
     project: Project, postgres_server: Cluster, meant: bytes, monkeypatch: pytest.MonkeyPatch
