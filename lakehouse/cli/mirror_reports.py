@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.cli.context import many, print_table, size
 from lakehouse.cli.mirrors import Told, error_record
 from lakehouse.core.moments import render
+from lakehouse.errors import ForkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "mirror": mirror.name,
         "url": mirror.shown,
         "source": push.source,
-        "relation": push.relation,
+        "relation": "unknown" if _is_unread(push) else push.relation,
         "here": plan.here.seq,
         "before": plan.there.seq,
         "after": push.after.seq,
@@ -56,6 +57,11 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "error": error_record(push.error) if push.error else None,
     }
     return record | ({"dry_run": True, "actions": _actions(plan)} if dry_run else {})
+
+
+def _is_unread(push: "SourcePush") -> bool:
+    """Whether a log could not be read, so that nobody knows how it stands to the other."""
+    return push.relation == "diverged" and not isinstance(push.error, ForkError | None)
 
 
 def _actions(plan: "Plan") -> list[dict[str, Any]]:

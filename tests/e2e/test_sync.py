@@ -228,6 +228,7 @@ def test_status_tells_a_log_that_cannot_be_read_from_two_histories(project: Proj
     assert (news["relation"], news["error"]) == ("equal", None)
     assert (shop["relation"], shop["here"], shop["there"]) == ("unknown", 3, None)
     assert shop["error"]["kind"] != "ForkError"
+    assert [r["relation"] for r in run("sync", "--json", cwd=home).json] == ["equal", "unknown"]
     configure(home, unset='url = "LAKE_NOT_SET"')
     assert run("sync", "status", cwd=home).failed(2, "LAKE_NOT_SET").out == ""
 
