@@ -568,9 +568,11 @@ def test_whoever_changed_rows_is_found(
     check = verify(three_loads.lake, three_loads.url, name="warehouse", deep=deep)
     assert not check.errors
     assert (check.sources[0].tables, check.sources[0].seq) == (1, 3)
+    assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is not None
     postgres_server.psql(edit, database=database)
     errors = verify(three_loads.lake, three_loads.url, name="warehouse", deep=deep).errors
     assert errors
+    assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is None
     assert said in errors[0].message
     assert "lakehouse sync warehouse --repair --source shop" in errors[0].hint
     if "loads" not in edit:
