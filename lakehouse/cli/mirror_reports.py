@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.cli.context import many, print_table, size
 from lakehouse.cli.mirrors import Told, error_record
 from lakehouse.core.moments import render
+from lakehouse.errors import ForkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "mirror": mirror.name,
         "url": mirror.shown,
         "source": push.source,
-        "relation": push.relation,
+        "relation": "unknown" if _is_unread(push) else push.relation,
         "here": plan.here.seq,
         "before": plan.there.seq,
         "after": push.after.seq,
@@ -56,6 +57,11 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "error": error_record(push.error) if push.error else None,
     }
     return record | ({"dry_run": True, "actions": _actions(plan)} if dry_run else {})
+
+
+def _is_unread(push: "SourcePush") -> bool:
+    """Whether a log could not be read, so that nobody knows how it stands to the other."""
+    return push.relation == "diverged" and not isinstance(push.error, ForkError | None)
 
 
 def _actions(plan: "Plan") -> list[dict[str, Any]]:
@@ -96,13 +102,6 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
     return lines
 
 
-def _next(plan: "Plan") -> str:
-    """What a push that a limit ended would send next."""
-    if plan.next_loads == 1:
-        return f"the next load needs {size(plan.next_bytes)}"
-    return f"the next {many(plan.next_loads, 'load')} go together and need {size(plan.next_bytes)}"
-
-
 def only_there(mirror: "Mirror", sources: "Iterable[str]") -> Told:
     """Sources that a mirror has and the lake has not."""
     told = Told()
@@ -113,6 +112,13 @@ def only_there(mirror: "Mirror", sources: "Iterable[str]") -> Told:
         )  # fmt: skip
         told.lines.append(f"{mirror.name}: {source}: behind: it is not here at all: lakehouse sync pull")
     return told
+
+
+def _next(plan: "Plan") -> str:
+    """What a push that a limit ended would send next."""
+    if plan.next_loads == 1:
+        return f"the next load needs {size(plan.next_bytes)}"
+    return f"the next {many(plan.next_loads, 'load')} go together and need {size(plan.next_bytes)}"
 
 
 def pulled(mirror: "Mirror", report: "PullReport") -> Told:
@@ -130,7 +136,7 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
             told.lines.append(
-                f"{start}what was here is now in {pull.set_aside}; load again (lakehouse ingest), then: lakehouse sync"
+                f"{start}what was here is now in {pull.set_aside}: load again what only that has, then: lakehouse sync"
             )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
@@ -209,13 +215,9 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "orphans": report.orphans,
         "superseded": report.superseded,
     }
-    commits = many(sum(report.sources.values()), "commit")
-    lines = [
-        (
-            f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
-            f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {_outcome(report)}"
-        )
-    ]
+    commits = f"{many(sum(report.sources.values()), 'commit')} of {many(len(report.sources), 'source')}"
+    files = f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}"
+    lines = [f"{mirror.name}: {commits}, {files}, {_outcome(report)}"]
     lines += [
         f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
         for why, n in report.why.items()
@@ -308,7 +310,7 @@ def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
         more = push.there.seq - push.here
         return (
             f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
-            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull MIRROR), "
             "or let the machine sync that has them"
         )
     if not push.tables and not push.loads:

@@ -364,7 +364,9 @@ def test_what_parted_is_set_aside_as_a_lake_and_the_source_pulled_anew(
     assert folders["fires"] is None
     assert folders["shop"]
     said = pulled(Mirror(name="m", url="memory://m", kind="bucket"), report).lines
-    assert f"m: shop: what was here is now in {folders['shop']}; load again" in said[1]
+    assert (
+        f"m: shop: what was here is now in {folders['shop']}: load again what only that has, then:" in said[1]
+    )
     aside = Lake.open(folders["shop"])
     assert Path(folders["shop"]).parent == tmp_path / "lake.set-aside"
     assert (aside.id, aside.sources()) == (lake.id, ["shop"])
