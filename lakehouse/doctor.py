@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lakehouse.errors import LakehouseError, NoLakeError
 
 if TYPE_CHECKING:
+    from lakehouse.lake import Lake
     from lakehouse.project import Project
     from lakehouse.store import Store
     from sync.settings import Mirror
@@ -158,23 +159,23 @@ def _mirror(project: "Project", name: str) -> Finding:
     try:
         mirror = settings.named(project, name)
         with mirror.guarded():
-            ok, found, do = (_database if mirror.kind == "postgres" else _bucket)(mirror, _lake_id(project))
+            ok, found, do = (_database if mirror.kind == "postgres" else _bucket)(mirror, _opened(project))
     except Exception as error:  # noqa: BLE001 - whatever a server answers is what is to be told
         message = getattr(error, "message", str(error))
         return Finding(what=what, ok=False, found=message, do=getattr(error, "hint", "Check the settings."))
     return Finding(what=what, ok=ok, found=f"{mirror.shown}: {found}", do=do)
 
 
-def _lake_id(project: "Project") -> str | None:
+def _opened(project: "Project") -> "Lake | None":
     from lakehouse.lake import Lake
 
     try:
-        return Lake.open(project.place).id
+        return Lake.open(project.place)
     except LakehouseError:  # told on a line of its own
         return None
 
 
-def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, str]:
+def _bucket(mirror: "Mirror", lake: "Lake | None") -> tuple[bool | None, str, str]:
     from lakehouse.lake import Lake
 
     store = mirror.open()
@@ -182,10 +183,10 @@ def _bucket(mirror: "Mirror", lake_id: str | None) -> tuple[bool | None, str, st
         there = Lake.open(store).id
     except NoLakeError:
         return None, "nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
-    if lake_id is not None and there != lake_id:
+    if lake is not None and there != lake.id:
         return (
             False,
-            f"is another lake ({there}, not {lake_id})",
+            f"is another lake ({there}, not {lake.id})",
             "Change its url: one prefix holds one lake.",
         )
     ok, found, do = _creating(store)
@@ -211,26 +212,23 @@ def _creating(store: "Store") -> tuple[bool | None, str, str]:
     )
 
 
-def _database(mirror: "Mirror", _lake_id: str | None) -> tuple[bool | None, str, str]:
+def _database(mirror: "Mirror", lake: "Lake | None") -> tuple[bool | None, str, str]:
+    from sync.postgres import ledger
     from sync.postgres.connecting import connect, fetch
+    from sync.postgres.rights import lacking
 
     with connect(mirror.url) as connection:
-        asked = (
-            "SELECT current_setting('server_version') AS version, current_user::text AS role, "
-            "current_database()::text AS name, has_database_privilege(current_database(), 'CREATE') AS may_make, "
-            "to_regnamespace('lakehouse') IS NOT NULL AS begun"
-        )
+        asked = "SELECT current_setting('server_version') AS version, current_user::text AS role"
         found = fetch(connection, asked).to_pylist()[0]
-    said = f"PostgreSQL {found['version']}, as {found['role']}"
-    if not found["may_make"]:
-        grant = f'GRANT CREATE ON DATABASE "{found["name"]}" TO "{found["role"]}"'
-        return (
-            (None if found["begun"] else False),
-            f"{said}, which may not make schemas",
-            f"Let its owner run: {grant}",
-        )
-    if not found["begun"]:
-        return None, f"{said}; nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
+        said = f"PostgreSQL {found['version']}, as {found['role']}"
+        trouble = lacking(
+            connection, lake.sources() if lake else [], lake_id=lake.id if lake else None,
+            schema_prefix=mirror.schema_prefix,
+        )  # fmt: skip
+        if trouble is not None:
+            return False, f"{said}: {trouble[0]}", trouble[1]
+        if not ledger.is_there(connection):
+            return None, f"{said}; nothing was synced to it yet", f"Run: lakehouse sync {mirror.name}"
     return True, said, ""
 
 

@@ -27,7 +27,7 @@ from lakehouse.tags import misfits
 from lakehouse.verify import verify
 from sync import hints as hinted
 from sync import proof, where
-from sync.found import MEND, Fault, MirrorReport, Problem
+from sync.found import Fault, MirrorReport, Problem, mend
 from sync.guard import Guarded
 from sync.hints import Hints
 from sync.look import Look
@@ -63,7 +63,7 @@ def verify_mirror(
         UserError: It is a mirror of another lake.
         NotFoundError: It has no such source.
     """
-    report = MirrorReport(url=mirror.url, deep=deep)
+    report = MirrorReport(url=mirror.url, name=name, deep=deep)
     there = Guarded(mirror)
     hints = (
         hinted.load(lake.store, name, lake_id=lake.id, url=mirror.url) if lake else Hints(lake_id="", url="")
@@ -102,7 +102,9 @@ def _check_lake(lake: Lake | None, there: Store, report: MirrorReport) -> None:
             raise
         said = "is missing" if gone else f"cannot be read ({error.message})"
         kind = MissingPartError if gone else FormatError
-        trouble = kind(f"{there.url}/{layout.LAKE_FILE}: {said}", path=layout.LAKE_FILE, hint=MEND)
+        trouble = kind(
+            f"{there.url}/{layout.LAKE_FILE}: {said}", path=layout.LAKE_FILE, hint=mend(report.name)
+        )
         report.problems.append(
             Problem(what="lake", key=layout.LAKE_FILE, fault="missing" if gone else "damaged", error=trouble)
         )
@@ -139,6 +141,7 @@ def _deep(there: Guarded, looks: Iterable[Look], report: MirrorReport) -> None:
             if path in known or path.startswith(f"{layout.TAGS}/"):
                 continue
             known.add(path)
+            error.hint = mend(report.name)
             fault: Fault = "missing" if isinstance(error, MissingPartError) else "damaged"
             report.problems.append(
                 Problem(
@@ -174,17 +177,17 @@ def _tags(
         except Absent:
             if content is not None and whole:
                 msg = f"{there.url}/{key}: is missing; it was there when it was synced"
-                _tag_problem(report, key, "missing", MissingPartError(msg, path=key, hint=MEND))
+                _tag_problem(report, key, "missing", MissingPartError(msg, path=key, hint=mend(report.name)))
             continue
         except IntegrityError as error:
-            error.hint = MEND
+            error.hint = mend(report.name)
             _tag_problem(report, key, "damaged", error)
             continue
         logs = [look.log for look in looks if look.log is not None]
         wrong = [error for log in logs for error in misfits(about, log)]
         if wrong and content is not None and content != found:
             msg = f"{there.url}/{key}: {wrong[0].message}"
-            _tag_problem(report, key, "damaged", DamagedPartError(msg, path=key, hint=MEND))
+            _tag_problem(report, key, "damaged", DamagedPartError(msg, path=key, hint=mend(report.name)))
         elif content is not None and content != found:
             msg = f"{there.url}/{key}: is another tag than the one of this name here"
             _tag_problem(report, key, "other", ForkError(msg, path=key, hint="Delete the one that is wrong."))
@@ -219,7 +222,7 @@ def _quarantine(
             report.problems.append(Problem(what="quarantine", key=key, fault="other", error=error))
         elif proved.wrong:
             kind = MissingPartError if proved.wrong == "missing" else DamagedPartError
-            error = kind(f"{there.url}/{key}: {proved.found}", path=key, hint=MEND)
+            error = kind(f"{there.url}/{key}: {proved.found}", path=key, hint=mend(report.name))
             report.problems.append(Problem(what="quarantine", key=key, fault=proved.wrong, error=error))
 
 

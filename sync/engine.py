@@ -107,10 +107,11 @@ class Way:
         relation = self._relation(source, origin, dest)
         if relation == self._moves:
             try:
-                more = units.read(
-                    self.origin.store, source, seq=dest.head, digest=dest.digest,
-                    until=self.until.get(source), connections=self.connections,
-                )  # fmt: skip
+                with self.origin.reading():
+                    more = units.read(
+                        self.origin.store, source, seq=dest.head, digest=dest.digest,
+                        until=self.until.get(source), connections=self.connections,
+                    )  # fmt: skip
             except DivergedError:
                 relation = "diverged"
         gone = missing | _gone(self.origin.store, source, more)

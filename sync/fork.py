@@ -12,7 +12,8 @@ from lakehouse.store import Store
 HINT = (
     "Nothing was changed. To go on from the mirror's history: `lakehouse sync pull --set-aside` puts the one here "
     "beside the lake; then load again what only that has. To keep both: `lakehouse sync --as NAME` mirrors this "
-    "lake to another prefix."
+    "lake to another prefix. If the mirror is the one that is wrong (sent there from another machine, say): empty its "
+    "prefix by hand and sync again, or use another prefix."
 )
 
 

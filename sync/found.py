@@ -9,7 +9,10 @@ from lakehouse.errors import LakehouseError
 What = Literal["lake", "log", "part", "tag", "quarantine"]
 Fault = Literal["missing", "truncated", "damaged", "forked", "other"]
 
-MEND = "It can be mended from a lake that has it: lakehouse sync --repair"
+
+def mend(name: str) -> str:
+    """What to do about a damaged object of a mirror; its name may be empty."""
+    return f"It can be mended from a lake that has it: lakehouse sync {name or 'NAME'} --repair"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class MirrorReport:
 
     Attributes:
         url: Where it is.
+        name: Its name in the settings; empty where it has none.
         deep: Whether its bytes were read.
         sources: How long each log is.
         proven: Parts whose bytes are those that were committed, by a checksum of all of them.
@@ -53,6 +57,7 @@ class MirrorReport:
     """
 
     url: str
+    name: str = ""
     deep: bool = False
     sources: dict[str, int] = field(default_factory=dict)
     proven: int = 0

@@ -13,7 +13,7 @@ from lakehouse.replay import replay
 from lakehouse.store import Entry
 from lakehouse.verify import superseded
 from sync import lines, proof, where
-from sync.found import MEND, Fault, MirrorReport, Problem, What
+from sync.found import Fault, MirrorReport, Problem, What, mend
 from sync.guard import Guarded
 from sync.hints import Hints
 from sync.lines import Lines
@@ -45,6 +45,7 @@ class Look:
             self.log = replay(there, source, checkpoint=False)
         except LakehouseError as error:
             trouble: LakehouseError | None = error
+            error.hint = mend(report.name)
         else:
             trouble = None
         mine = self._local_log()
@@ -88,7 +89,7 @@ class Look:
             error = kind(
                 f"{self._there.url}/{file.path}: {proved.found}; load {file.last} of {self.source} names it",
                 path=file.path,
-                hint=MEND,
+                hint=mend(self._report.name),
             )
             self._add("part", error, proved.wrong, key=file.path, part=file)
         elif proved.proven:
@@ -137,7 +138,7 @@ class Look:
                 path=each.key,
                 hint="Both sides have loads that the other lacks: lakehouse sync says what to do."
                 if each.fault == "forked"
-                else "It can be mended from here: lakehouse sync --repair",
+                else mend(self._report.name),
             )
             self._add("log", error, each.fault, key=each.key, first=each.first, last=each.last)
         if found or trouble is not None:  # what is expected there is what the log here says

@@ -74,6 +74,8 @@ class Plan:
         there: Where the mirror's log ends.
         lost: Parts that are not there to be copied and that no pack stands for: the actions end before them.
         stopped: Whether the actions end early because more would be too many bytes.
+        next_loads: Where they do, how many commits come next, which can only be copied together; else 0.
+        next_bytes: Bytes that these need.
     """
 
     source: str
@@ -83,6 +85,8 @@ class Plan:
     there: End = field(default_factory=End)
     lost: tuple[Need, ...] = ()
     stopped: bool = False
+    next_loads: int = 0
+    next_bytes: int = 0
 
     @property
     def copies(self) -> tuple[Copy, ...]:
@@ -163,7 +167,7 @@ def plan(
     work.run()
     return Plan(
         source=source, relation=relation, actions=tuple(work.actions), here=here, there=there,
-        lost=tuple(work.lost), stopped=work.stopped,
+        lost=tuple(work.lost), stopped=work.stopped, next_loads=work.next_loads, next_bytes=work.next_bytes,
     )  # fmt: skip
 
 
@@ -213,6 +217,7 @@ class _Work:
         self.actions: list[Copy | Publish] = []
         self.lost: list[Need] = []
         self.stopped = False
+        self.next_loads = self.next_bytes = 0
         self._units = units
         self._missing = missing
         self._most = most
@@ -245,6 +250,18 @@ class _Work:
         lost = () if self.stopped else sorted(self._held.missing)
         self.lost = [self._held.needs[path] for path in lost]
         self._close()
+        if self.stopped:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """What the next plan, which knows nothing of this one, needs to get any further."""
+        held = _Held(self._missing, ())
+        for unit in self._units[self._first :]:
+            held.add(unit)
+            self.next_loads += unit.last - unit.first + 1
+            self.next_bytes = max(self.next_bytes, held.size_bytes + held.log_bytes)
+            if not held.missing:
+                return
 
     def _close(self) -> None:
         """End the batch where it was whole last."""

@@ -167,7 +167,8 @@ def pull(
     meet(mirror, lake.store)
     names = _chosen(mirror, sources)
     with Transfer(connections=connections, bandwidth=bandwidth, progress=progress) as transfer:
-        way = Way(origin=StoreSide(mirror), dest=LakeSide(lake), pulls=True, connections=connections)
+        side = StoreSide(mirror, name=name)
+        way = Way(origin=side, dest=LakeSide(lake), pulls=True, connections=connections)
         try:
             report = _Pull(way, transfer, hints, set_aside=lake if set_aside else None).run(names)
         finally:

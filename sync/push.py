@@ -63,6 +63,7 @@ class PushReport:
         files: Files that were written or found there, with their bytes.
         size_bytes: Bytes of them.
         stopped: Whether it ended early, at the limit that it was given.
+        next_bytes: Bytes that a limit has to be at least for the next push to get further; 0 where none ended it.
     """
 
     sources: tuple[SourcePush, ...] = ()
@@ -72,6 +73,7 @@ class PushReport:
     files: int = 0
     size_bytes: int = 0
     stopped: bool = False
+    next_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ def push(
             return PushReport(
                 sources=tuple(work.planned(each) for each in seen),
                 stopped=any(each.plan.stopped for each in seen),
+                next_bytes=_next_bytes([each.plan for each in seen]),
             )
         report = work.run(seen, max_transfer)
     failed = [each.error for each in report.sources if each.error is not None]
@@ -173,7 +176,7 @@ def status(lake: Lake, mirror: Store, name: str) -> list[SourceStatus]:
     names = sorted({*lake.sources(), *(source for source in there if not source.startswith(("_", ".")))})
     known = {source: about.where for source, about in hints.sources.items()}
     with Transfer() as transfer:
-        up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known))
+        up = Way(origin=LakeSide(lake), dest=StoreSide(mirror, known, name))
         return list(transfer.pool.map(lambda source: _status(up, source, hints), names))
 
 
@@ -205,6 +208,10 @@ def _chosen(lake: Lake, sources: Sequence[str] | None) -> list[str]:
     return ordered(there if sources is None else list(dict.fromkeys(sources)))
 
 
+def _next_bytes(made: Sequence[Plan]) -> int:
+    return min((plan.next_bytes for plan in made if plan.stopped), default=0)
+
+
 class _Push:
     """One push, with what is known of the mirror."""
 
@@ -218,7 +225,7 @@ class _Push:
         self._was_lake = True
         known = {source: about.where for source, about in self._hints.sources.items()}
         self._way = Way(
-            origin=LakeSide(lake), dest=StoreSide(mirror, known), connections=transfer.connections,
+            origin=LakeSide(lake), dest=StoreSide(mirror, known, name), connections=transfer.connections,
             interrupted=self._may_hold_parts,
         )  # fmt: skip
 
@@ -322,7 +329,7 @@ class _Push:
         return PushReport(
             sources=tuple(done), tags=tuple(tags.copied), quarantined=tuple(files.copied),
             conflicts=(*tags.conflicts, *files.conflicts), files=total.files, size_bytes=total.size_bytes,
-            stopped=stopped,
+            stopped=stopped, next_bytes=_next_bytes([each.plan for each in done]),
         )  # fmt: skip
 
     def _packs(self, source: str) -> None:

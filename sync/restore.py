@@ -5,7 +5,6 @@ order. So what an interrupted restore leaves is a whole, older lake, and the sam
 worked out how far each log has to go, what the folder may hold, and what is left where a mirror is damaged.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,12 +12,11 @@ from pathlib import Path
 
 from lakehouse import Lake, logpack, tags
 from lakehouse.core import layout
-from lakehouse.core.commit import Commit
 from lakehouse.core.log import File, Log
-from lakehouse.errors import IntegrityError, LakehouseError, MissingPartError, NotFoundError, UserError
+from lakehouse.errors import IntegrityError, MissingPartError, NotFoundError, UserError
 from lakehouse.replay import replay
 from lakehouse.store import LocalStore, Store, open_store
-from sync import pull
+from sync import pull, rest
 from sync.guard import Guarded
 from sync.transfer import Progress
 
@@ -138,7 +136,7 @@ def restore(
     try:
         there, ends = _ends(there, names, as_of)
     except IntegrityError as error:
-        raise _unread(error, Guarded(store), names) from error
+        raise rest.unread(error, Guarded(store), names) from None
     before = _heads(here, names, ends)
     report = pull.copy(
         there, here, sources=names, until={name: end.seq for name, end in ends.items()},
@@ -146,7 +144,7 @@ def restore(
     )  # fmt: skip
     failed = {each.source: each.error for each in report.sources if each.error is not None}
     if failed:
-        raise _left(failed, Guarded(store), here, names)
+        raise rest.left(failed, Guarded(store), here, names)
     lake = Lake.open(here)
     logs = {name: lake.log(name) for name in names}
     for log in logs.values():
@@ -287,86 +285,3 @@ def _done(log: Log, end: _End | None, before: int) -> SourceRestore:
         source=log.source, head=log.head, digest=log.digest, effective_at=log.effective_at,
         wanted=end.wanted if end else log.head, because=end.because if end else "", loads=log.head - before,
     )  # fmt: skip
-
-
-def _left(
-    failed: Mapping[str, LakehouseError], there: Store, here: LocalStore, names: Sequence[str]
-) -> LakehouseError:
-    """The error of a restore of which sources failed: each of them, what was restored, and what else can be."""
-    said = []
-    with contextlib.suppress(LakehouseError):
-        lake = Lake.open(here)
-        heads = {name: lake.log(name).head for name in names}
-        said.append(
-            f"{here.root} is a lake up to: {', '.join(f'{n} load {seq}' for n, seq in heads.items())}."
-        )
-    whole = [name for name in names if name not in failed]
-    if whole:
-        alone = " ".join(f"--source {name}" for name in whole)
-        said.append(f"Restored whole: {', '.join(whole)} (alone: {alone}).")
-    return _told(failed, there, said)
-
-
-def _unread(error: IntegrityError, there: Store, names: Sequence[str]) -> LakehouseError:
-    """The error where it cannot be told how far each log goes: all logs that cannot be read."""
-    failed: dict[str, LakehouseError] = {}
-    for name in names:
-        try:
-            replay(there, name, checkpoint=False)
-        except IntegrityError as found:
-            failed[name] = found
-    source = error.path.split("/", 1)[0]
-    if source in names:
-        failed = {source: failed.get(source, error)} | failed
-    read = [f"--source {name}" for name in names if name not in failed]
-    said = ["Nothing was written."]
-    if read:
-        said.append(f"Sources whose log can be read: {' '.join(read)}.")
-    return _told(failed or {source: error}, there, said)
-
-
-def _told(failed: Mapping[str, LakehouseError], there: Store, said: list[str]) -> LakehouseError:
-    """The first error, whose hint names the others, and the last load before the damage of each."""
-    error, *others = sorted(failed.values(), key=lambda error: not isinstance(error, IntegrityError))
-    damaged = {source: found for source, found in failed.items() if isinstance(found, IntegrityError)}
-    said = [f"It failed too: {other.message}.{_place(other)}" for other in others] + said
-    if _place(error):
-        said.insert(0, _place(error).strip())
-    for source, found in damaged.items():
-        before = _before(found.path, there, source)
-        if before:
-            said.append(f"{source} before the damage: --source {source} --as-of {before}.")
-    if damaged:
-        said.append(
-            "What is damaged, in all: `lakehouse verify` of the mirror. From a lake that is whole, "
-            "`lakehouse sync --repair` mends it."
-        )
-        error.hint = " ".join(said)
-    return error
-
-
-def _place(error: LakehouseError) -> str:
-    """Which file it is, where the message does not say it."""
-    path = error.path if isinstance(error, IntegrityError) else ""
-    return "" if path in error.message else f" {path} is missing or damaged."
-
-
-def _before(path: str, there: Store, source: str) -> int:
-    """The last load that can be restored without a file; 0 where none can."""
-    seq = layout.log_file_seq(path)
-    if seq is not None:
-        return seq - 1
-    with contextlib.suppress(LakehouseError):
-        for commit in replay(there, source, checkpoint=False).commits:
-            first = _first_needing(commit, path)
-            if first:
-                return first - 1
-    return 0
-
-
-def _first_needing(commit: Commit, path: str) -> int:
-    """The first load that cannot be told without a part; 0 where the commit does not name it."""
-    if any(part.path == path for change in commit.tables.values() for part in change.parts):
-        return commit.seq
-    packs = (pack for packs in commit.packs.values() for pack in packs)
-    return min((pack.first for pack in packs if pack.path == path), default=0)

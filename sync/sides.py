@@ -1,7 +1,7 @@
 """The two sides of a sync: an open lake, or a store of which little is known; and whether both are one lake."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from lakehouse.core import layout
 from lakehouse.errors import IntegrityError, LakehouseError, NoLakeError, UserError
 from lakehouse.store import Exists, MemoryStore, Store
 from sync import units, where
+from sync.found import mend
 from sync.where import Where
 
 
@@ -26,6 +27,9 @@ class Side(Protocol):
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit before the newest; its first 16 hex digits at least."""
 
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block, an error of what is read says on which side it is."""
+
     def doubt(self, source: str) -> bool:
         """Believe nothing any more of what was known of a log; returns whether anything was."""
 
@@ -36,18 +40,32 @@ class StoreSide:
 
     Attributes:
         known: Where they ended when somebody looked last.
+        name: Its name, if it is a mirror: hints of what is wrong there name it.
     """
 
     store: Store
     known: dict[str, Where] = field(default_factory=dict)
+    name: str = ""
 
     def find(self, source: str) -> Where:
         """Where the log of a source ends now."""
-        return where.find(self.store, source, self.known.get(source))
+        with self.reading():
+            return where.find(self.store, source, self.known.get(source))
 
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit before the newest."""
-        return units.digest_at(self.store, source, seq)
+        with self.reading():
+            return units.digest_at(self.store, source, seq)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside the block, an error of what is read says that it is in the mirror, and how that is mended."""
+        try:
+            yield
+        except IntegrityError as error:
+            if self.name:
+                error.hint = f"It is in the mirror {self.store.url}. {mend(self.name)}"
+            raise
 
     def doubt(self, source: str) -> bool:
         """Believe nothing any more of what was known of a log; returns whether anything was."""
@@ -73,6 +91,10 @@ class LakeSide:
     def digest_at(self, source: str, seq: int) -> str:
         """The digest of a commit; its first 16 hex digits at least."""
         return self.lake.log(source).digest_at(seq)
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """What is wrong here says so itself."""
+        return contextlib.nullcontext()
 
     def doubt(self, source: str) -> bool:
         """Nothing is known but what was read."""

@@ -293,7 +293,7 @@ def damaged(store: Store, copy: Copy, size_bytes: int) -> DamagedPartError:
         f"{store.url}/{copy.path}: has {what} that were committed; it was not copied",
         path=copy.path,
         hint="See what else is damaged with `lakehouse verify`, here and of the mirror; a side that is whole mends "
-        "the other: `lakehouse sync --repair` from a whole lake, or restore the file from the mirror.",
+        "the other: `lakehouse sync NAME --repair` from a whole lake, or restore the file from the mirror.",
     )
 
 
@@ -302,5 +302,5 @@ def in_the_way(store: Store, copy: Copy, found: str) -> DamagedPartError:
     return DamagedPartError(
         f"{store.url}/{copy.path}: is there already, and has {found}: it is not the part that was committed",
         path=copy.path,
-        hint="Nothing was overwritten. In a mirror, `lakehouse sync --repair` replaces it by the part from here.",
+        hint="Nothing was overwritten. In a mirror, `lakehouse sync NAME --repair` replaces it by the part from here.",
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.cli.context import many, print_table, size
 from lakehouse.cli.mirrors import Told, error_record
 from lakehouse.core.moments import render
+from lakehouse.errors import ForkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "mirror": mirror.name,
         "url": mirror.shown,
         "source": push.source,
-        "relation": push.relation,
+        "relation": "unknown" if _is_unread(push) else push.relation,
         "here": plan.here.seq,
         "before": plan.there.seq,
         "after": push.after.seq,
@@ -51,9 +52,16 @@ def _pushed_record(mirror: "Mirror", push: "SourcePush", *, dry_run: bool) -> di
         "files": plan.files,
         "size_bytes": plan.size_bytes,
         "stopped": plan.stopped,
+        "next_loads": plan.next_loads,
+        "next_bytes": plan.next_bytes,
         "error": error_record(push.error) if push.error else None,
     }
     return record | ({"dry_run": True, "actions": _actions(plan)} if dry_run else {})
+
+
+def _is_unread(push: "SourcePush") -> bool:
+    """Whether a log could not be read, so that nobody knows how it stands to the other."""
+    return push.relation == "diverged" and not isinstance(push.error, ForkError | None)
 
 
 def _actions(plan: "Plan") -> list[dict[str, Any]]:
@@ -78,12 +86,12 @@ def _pushed_lines(push: "SourcePush", *, dry_run: bool) -> list[str]:
         ]
     if not plan.actions:
         return [
-            "nothing sent: --max-transfer is less than the next load"
+            f"nothing sent: {_next(plan)}, which is more than --max-transfer leaves"
             if plan.stopped
             else f"nothing to do (load {plan.there.seq:,})"
         ]
     amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
-    end = f" of {plan.here.seq:,}: --max-transfer was reached" if plan.stopped else ""
+    end = f" of {plan.here.seq:,}: --max-transfer was reached; {_next(plan)}" if plan.stopped else ""
     if not dry_run:
         return [f"{many(push.loads, 'load')}, {amount} sent; now at load {push.after.seq:,}{end}"]
     lines = [f"would send {many(plan.loads, 'load')}, {amount}; to load {plan.publishes[-1].last:,}{end}"]
@@ -106,6 +114,13 @@ def only_there(mirror: "Mirror", sources: "Iterable[str]") -> Told:
     return told
 
 
+def _next(plan: "Plan") -> str:
+    """What a push that a limit ended would send next."""
+    if plan.next_loads == 1:
+        return f"the next load needs {size(plan.next_bytes)}"
+    return f"the next {many(plan.next_loads, 'load')} go together and need {size(plan.next_bytes)}"
+
+
 def pulled(mirror: "Mirror", report: "PullReport") -> Told:
     """What a pull did."""
     told = Told()
@@ -121,7 +136,7 @@ def pulled(mirror: "Mirror", report: "PullReport") -> Told:
         start = f"{mirror.name}: {pull.source}: "
         if pull.set_aside:
             told.lines.append(
-                f"{start}what was here is now in {pull.set_aside}; load again (lakehouse ingest), then: lakehouse sync"
+                f"{start}what was here is now in {pull.set_aside}: load again what only that has, then: lakehouse sync"
             )
         if plan.actions:
             amount = f"{many(plan.files, 'file')}, {size(plan.size_bytes)}"
@@ -200,13 +215,9 @@ def verified(mirror: "Mirror", report: "MirrorReport") -> Told:
         "orphans": report.orphans,
         "superseded": report.superseded,
     }
-    commits = many(sum(report.sources.values()), "commit")
-    lines = [
-        (
-            f"{mirror.name}: {commits} of {many(len(report.sources), 'source')}, "
-            f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}, {_outcome(report)}"
-        )
-    ]
+    commits = f"{many(sum(report.sources.values()), 'commit')} of {many(len(report.sources), 'source')}"
+    files = f"{many(report.proven + report.by_size, 'file')}, {size(report.size_bytes)}"
+    lines = [f"{mirror.name}: {commits}, {files}, {_outcome(report)}"]
     lines += [
         f"{mirror.name}: only the size of {many(n, 'file')} was compared: {why}; --deep reads them"
         for why, n in report.why.items()
@@ -299,7 +310,7 @@ def _loaded_line(push: "PgSourcePush", *, dry_run: bool) -> str:
         more = push.there.seq - push.here
         return (
             f"behind: the database has {many(more, 'load')} that {'is' if more == 1 else 'are'} not here: get "
-            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull), "
+            f"{'it' if more == 1 else 'them'} from a mirror in a bucket (lakehouse sync pull MIRROR), "
             "or let the machine sync that has them"
         )
     if not push.tables and not push.loads:

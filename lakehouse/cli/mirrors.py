@@ -118,10 +118,9 @@ def each(
         records += told.records
         for line in () if as_json else told.lines:
             click.echo(line)
-        for trouble in told.errors:
-            text = str(trouble).removeprefix(f"{name}: ")
+        for text in dict.fromkeys(str(trouble).removeprefix(f"{name}: ") for trouble in told.errors):
             click.echo(click.style("error: ", fg="red", bold=True) + f"{name}: {text}", err=True)
-            codes.add(trouble.exit_code)
+        codes |= {trouble.exit_code for trouble in told.errors}
     if as_json:
         print_json(records)
     elif draw is not None:

@@ -4,6 +4,7 @@ Nothing here knows DuckDB: a thread that still fetches when the process ends mus
 """
 
 import contextlib
+import copy
 import hashlib
 import os
 import queue
@@ -220,16 +221,16 @@ _met: OrderedDict[str, LakehouseError] = OrderedDict()
 def named(error: LakehouseError) -> OSError:
     """An error for DuckDB to pass on, of which `behind` gives what it stands for."""
     name = f"lake-error-{secrets.token_hex(8)}"
-    _met[name] = error
+    _met[name] = copy.copy(error)  # what is raised is tied to frames, and so to connections, which have to go
     while len(_met) > _REMEMBERED:
         _met.popitem(last=False)
     return OSError(f"{error.message} [{name}]")
 
 
 def behind(text: str) -> LakehouseError | None:
-    """The error that a text of DuckDB names; None if it names none."""
+    """The error that a text of DuckDB names, anew; None if it names none."""
     found = _NAME.search(text)
-    return _met.get(found[0]) if found else None
+    return copy.copy(_met.get(found[0])) if found else None
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ the mirror says of itself is trusted but how far it is. Nothing is written to it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.log import Log
@@ -92,8 +92,9 @@ def verify(
 ) -> PgCheck:
     """Compare a mirror in Postgres with the lake. Nothing is written but when it was verified, in the lake.
 
-    Always: the loads, how many versions begin and end with each load, and the content digest of the rows of now. A mirror that
-    is behind is compared with the lake as of its own position.
+    Where something is wrong that is forgotten. Always: the loads, how many versions begin and end with each load, and
+    the content digest of the rows of now. A mirror that is behind is compared with the lake as of its own position; one
+    that is ahead is not verified, which is an error.
 
     Args:
         lake: The lake.
@@ -109,6 +110,7 @@ def verify(
     """
     found = PgCheck()
     proven: dict[str, Where] = {}
+    wrong: list[str] = []
     settings = Settings(url=url, name=name, schema_prefix=schema_prefix)
     with ending_by_signals(), connect(url) as connection:
         for source in chosen(lake, sources):
@@ -136,10 +138,13 @@ def verify(
                 check.errors.append(_ahead(source, there.seq - log.head))
                 continue
             _check(connection, lake, log, there, settings, check, deep=deep)
-            if not (check.errors or check.skipped):
+            if check.errors:
+                wrong.append(source)
+            elif not check.skipped:
                 proven[source] = Where(head=there.seq, digest=there.digest)
-    if proven:
+    if proven or wrong:
         known = hints.load(lake.store, name, lake_id=lake.id, url=shown(url))
+        known.sources |= {s: replace(known.sources[s], verified_at=None) for s in wrong if s in known.sources}
         hints.verified(lake.store, name, known, proven)
     return found
 

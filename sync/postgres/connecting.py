@@ -34,6 +34,13 @@ _SETTINGS = (
     "SET datestyle = 'ISO'",
     "SET extra_float_digits = 1",
 )
+_DOING = {
+    "SELECT": "reading",
+    **dict.fromkeys(("INSERT", "UPDATE", "DELETE"), "writing"),
+    **dict.fromkeys(("CREATE", "ALTER", "DROP", "COMMENT", "ANALYZE"), "making tables and views"),
+    **dict.fromkeys(("SET", "LOCK"), "beginning"),
+    "GRANT": "granting",
+}
 Result = TypeVar("Result")
 _CANCEL_AGAIN_S = 0.2  # a cancellation that comes before the server began the statement does nothing
 _GRANTS = "docs/postgres.md says which rights the role needs."
@@ -187,6 +194,17 @@ def _cancel(cursor: Any, running: "Future[Any]") -> None:
             wait([running], timeout=_CANCEL_AGAIN_S)
 
 
+def is_alive(connection: Connection) -> bool:
+    """Whether the server still answers on a connection, whose transaction is rolled back."""
+    try:
+        with translated("rolling back"):
+            connection.rollback()
+        fetch(connection, "SELECT 1")
+    except LakehouseError:
+        return False
+    return True
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Errors of the driver as errors of this package.
@@ -256,13 +274,13 @@ def _plain(said: str) -> str:
     kept = re.sub(r"^[A-Z_]+: (\[libpq\] )?(Failed to connect: )?", "", said.strip())
     kept = re.sub(r"\.? ?SQLSTATE: \w{5}$", "", kept)
     kept = re.sub(r"\s*Query was: .*", "", kept, flags=re.DOTALL)
+    kept = re.sub(r"\nLINE \d+: .*\n\s*\^", "", kept)
     return re.sub(r"\s+", " ", kept).strip()
 
 
 def _shown(statement: str) -> str:
-    """The beginning of a statement: enough to know it by."""
-    words = statement.split()
-    return " ".join(words[:4])[:120]
+    """What a statement does, for people; the server says which object is in the way."""
+    return _DOING.get(statement.split(maxsplit=1)[0].upper(), "working")
 
 
 def _check_encoding(connection: Connection, where: str) -> None:

@@ -138,6 +138,16 @@ def create_schema(connection: Any, schema: str) -> None:
     Raises:
         UserError: It is not.
     """
+    if not is_free(connection, schema):
+        execute(connection, f"CREATE SCHEMA {quote(schema)}")
+
+
+def is_free(connection: Any, schema: str) -> bool:
+    """Whether there is a schema that is empty and ours; False where there is none of that name.
+
+    Raises:
+        UserError: There is one that is not.
+    """
     found = _rows(
         connection,
         "SELECT pg_catalog.pg_has_role(n.nspowner, 'USAGE'), "
@@ -146,15 +156,16 @@ def create_schema(connection: Any, schema: str) -> None:
         f"FROM pg_catalog.pg_namespace AS n WHERE n.nspname = {literal(schema)}",
     )
     if not found:
-        execute(connection, f"CREATE SCHEMA {quote(schema)}")
-        return
+        return False
     mine, used, owner = found[0]
     if used or not mine:
         what = "has tables or functions" if used else f"belongs to {owner}"
+        others = 'Give the mirror schemas of its own: schema_prefix = "lake_" in its settings; or drop or rename that one.'
         raise UserError(
             f"the schema {schema} of the database is there, is no mirror of this lake, and {what}; it was not touched",
-            hint='Give the mirror schemas of its own: schema_prefix = "lake_" in its settings; or drop or rename that one.',
+            hint="Drop or rename that one, or take another database." if schema == ABOUT else others,
         )
+    return True
 
 
 def is_there(connection: Any) -> bool:

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.core.layout import MODELS
 from lakehouse.core.log import Log
-from lakehouse.errors import ContentionError, ForkError, LakehouseError, MissingPartError, NotFoundError
+from lakehouse.errors import (
+    ContentionError,
+    ForkError,
+    LakehouseError,
+    MissingPartError,
+    NotFoundError,
+)
 from sync import hints
 from sync.hints import Known
 from sync.postgres import ledger
-from sync.postgres.connecting import connect, ending_by_signals, place
+from sync.postgres.connecting import connect, ending_by_signals, fetch, is_alive, place
 from sync.postgres.copying import drop_abandoned
 from sync.postgres.ledger import Position
 from sync.postgres.models import ViewWork
 from sync.postgres.names import schema_identifier
+from sync.postgres.progress import Teller
+from sync.postgres.rights import check_roles
 from sync.postgres.source import Settings, Todo, bring, plan
-from sync.postgres.tables import Action, Work
+from sync.postgres.tables import Action
 from sync.where import Where
 
 if TYPE_CHECKING:
@@ -131,7 +139,7 @@ def push(
 ) -> PgReport:
     """Bring a mirror in Postgres up to date. Readers see each source as it was or as it is, never in between.
 
-    All sources are pushed, also if one cannot be; the first error is raised at the end.
+    All sources are pushed, also if one cannot be, unless the connection is lost; the first error is raised at the end.
 
     Args:
         lake: The lake.
@@ -148,7 +156,8 @@ def push(
 
     Raises:
         ForkError: The mirror is of another history of a source.
-        UserError: A schema is there that is not ours, or something that is not ours stands on what has to be replaced.
+        UserError: There is no such role; a schema is there that is not ours; or something that is not ours stands on what
+            has to be replaced.
         SetupError: The server cannot be reached, or a right is missing.
         ContentionError: Somebody else is at the same tables.
         IntegrityError: The lake is damaged, or the rows there are not as they were left.
@@ -164,19 +173,23 @@ def push(
     )
     done: list[SourcePush] = []
     with ending_by_signals(), connect(url) as connection:
+        check_roles(connection, grant_to)
         if not dry_run:
             ledger.prepare(connection)
             _free_room(connection)
+        teller = _teller(connection, lake, todo, schema_prefix, None if dry_run else progress)
         for source in todo:
             try:
                 log = lake.log(source)
                 if dry_run:
                     done.append(_planned(connection, lake, log, settings))
                 else:
-                    done.append(_pushed(connection, lake, log, settings, progress))
+                    done.append(_pushed(connection, lake, log, settings, teller))
             except LakehouseError as error:
-                ledger.rollback(connection)
                 done.append(_failed(source, settings, error))
+                if not is_alive(connection):
+                    done[-1] = _failed(source, settings, _ended(error, todo[len(done) :]))
+                    break
     if not dry_run:
         _remember(lake, url, name, done)
     failed = [one.error for one in done if one.error is not None]
@@ -224,7 +237,8 @@ def status(
                 position = ledger.read(connection, schema, lake.id, log) if there else None
                 relation = ledger.relation(connection, schema, log, position or Position())
             except LakehouseError as caught:
-                ledger.rollback(connection)
+                if not is_alive(connection):
+                    raise
                 relation, error = "diverged" if isinstance(caught, ForkError) else "unknown", caught
             found.append(
                 SourceStatus(
@@ -280,15 +294,34 @@ def _planned(connection: Any, lake: "Lake", log: Log, settings: Settings) -> Sou
     return _told(log, schema, relation, there, after, todo)
 
 
-def _pushed(
-    connection: Any, lake: "Lake", log: Log, settings: Settings, progress: "Callable[[Progress], None] | None"
-) -> SourcePush:
-    told = replace(settings, told=_Teller(progress).told) if progress else settings
+def _teller(
+    connection: Any,
+    lake: "Lake",
+    sources: Sequence[str],
+    prefix: str,
+    progress: "Callable[[Progress], None] | None",
+) -> Teller | None:
+    """Says how far the push is, to who asked for it."""
+    if progress is None:
+        return None
+    rows = fetch(connection, "SELECT schema_name, seq FROM lakehouse.positions").to_pylist()
+    ledger.rollback(connection)
+    there = {row["schema_name"]: row["seq"] for row in rows}
+    since = {source: there.get(schema_identifier(source, prefix), 0) for source in sources}
+    return Teller(lake, progress, since)
+
+
+def _pushed(connection: Any, lake: "Lake", log: Log, settings: Settings, teller: Teller | None) -> SourcePush:
+    told = replace(settings, told=teller.told) if teller else settings
     try:
+        if teller:
+            teller.begin(log.source)
         relation, there, todo = bring(connection, lake, log, told)
     except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
         ledger.rollback(connection)
         log = lake.log(log.source)
+        if teller:
+            teller.begin(log.source)
         relation, there, todo = bring(connection, lake, log, told)
     after = there if relation == "behind" else Position(seq=log.head, digest=log.digest)
     schema = schema_identifier(log.source, settings.schema_prefix)
@@ -310,32 +343,15 @@ def _told(log: Log, schema: str, relation: str, there: Position, after: Position
     )  # fmt: skip
 
 
+def _ended(error: LakehouseError, rest: Sequence[str]) -> LakehouseError:
+    """The error of a source after which no other can be pushed."""
+    left = f" Nor was anything done for {', '.join(rest)}." if rest else ""
+    error.hint += left
+    return error
+
+
 def _failed(source: str, settings: Settings, error: LakehouseError) -> SourcePush:
     schema = schema_identifier(source, settings.schema_prefix)
     relation = "diverged" if isinstance(error, ForkError) else "ahead"
     none = Position()
     return SourcePush(source=source, schema=schema, relation=relation, there=none, after=none, error=error)
-
-
-class _Teller:
-    """Says how far a source is, in bytes of the parts that its rows come from."""
-
-    def __init__(self, progress: "Callable[[Progress], None]") -> None:
-        self.progress = progress
-        self.rows: dict[str, int] = {}
-
-    def told(self, todo: Todo, work: "Work | ViewWork", rows: int) -> None:
-        """So many more rows of a table were copied."""
-        from sync.transfer import Progress
-
-        self.rows[work.name] = self.rows.get(work.name, 0) + rows
-        shares = [
-            (each.size_bytes, min(self.rows.get(each.name, 0) / max(each.rows, 1), 1.0))
-            for each in todo.needed
-        ]
-        self.progress(
-            Progress(
-                files=sum(share >= 1 for _, share in shares), all_files=len(shares),
-                size_bytes=int(sum(size * share for size, share in shares)), all_bytes=sum(size for size, _ in shares),
-            )
-        )  # fmt: skip

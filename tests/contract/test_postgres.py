@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cluster import Cluster
@@ -33,6 +33,9 @@ from sync.postgres import ledger, tables
 from sync.postgres.check import verify
 from sync.postgres.connecting import connect, fetch
 from sync.postgres.push import PgReport, push, status
+
+if TYPE_CHECKING:
+    from sync.transfer import Progress
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -391,6 +394,20 @@ def test_a_sync_that_finds_nothing_to_do_is_remembered(three_loads: Shop) -> Non
     assert synced() == again
 
 
+def test_progress_is_of_all_sources(three_loads: Shop) -> None:
+    three_loads.load("other", t=([{"n": 1}], {}), u=([{"n": 1}], {}))
+    seen: list[Progress] = []
+    three_loads.sync(progress=seen.append)
+    assert [one.files for one in seen] == sorted(one.files for one in seen)
+    assert [one.size_bytes for one in seen] == sorted(one.size_bytes for one in seen)
+    assert {one.all_files for one in seen} == {3}
+    assert {one.all_bytes for one in seen} == {seen[-1].size_bytes}
+    assert seen[-1].files == 3
+    again = len(seen)
+    three_loads.sync(progress=seen.append)
+    assert len(seen) == again
+
+
 # Rights, and what others build on it.
 
 
@@ -551,9 +568,11 @@ def test_whoever_changed_rows_is_found(
     check = verify(three_loads.lake, three_loads.url, name="warehouse", deep=deep)
     assert not check.errors
     assert (check.sources[0].tables, check.sources[0].seq) == (1, 3)
+    assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is not None
     postgres_server.psql(edit, database=database)
     errors = verify(three_loads.lake, three_loads.url, name="warehouse", deep=deep).errors
     assert errors
+    assert status(three_loads.lake, three_loads.url, name="warehouse")[0].verified_at is None
     assert said in errors[0].message
     assert "lakehouse sync warehouse --repair --source shop" in errors[0].hint
     if "loads" not in edit:
@@ -613,6 +632,36 @@ def test_rows_that_are_not_as_they_were_left_stop_a_sync(three_loads: Shop, post
     assert "lakehouse sync warehouse --repair --source shop" in caught.value.hint
     shop.sync(repair=True)
     shop.same()
+
+
+# Errors that hold for all sources.
+
+
+def test_a_connection_that_is_lost_is_told_once(three_loads: Shop, postgres_server: Cluster) -> None:
+    shop = three_loads
+    for source in ("alpha", "zeta"):
+        shop.load(source, t=([{"n": 1}], {}))
+    cut: list[Piece] = []
+
+    def fault(piece: Piece) -> Fault | None:
+        if b"CREATE SCHEMA" in piece.data and b"shop" in piece.data:
+            cut.append(piece)
+            return Fault(kind="cut before")
+        return None
+
+    with TcpProxy(postgres_server.port, fault) as proxy:
+        url = shop.url.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        report = push(shop.lake, url, name="warehouse", raising=False)
+    assert cut
+    assert [(one.source, one.error is None) for one in report.sources] == [("alpha", True), ("shop", False)]
+    assert "Nor was anything done for zeta." in str(report.sources[-1].error)
+
+
+def test_roles_that_are_not_there_are_told_before_anything_is_copied(three_loads: Shop) -> None:
+    with pytest.raises(UserError, match="grant_to: the database has no role Nobody's") as caught:
+        three_loads.sync(grant_to=["public", "Nobody's"])
+    assert 'CREATE ROLE "Nobody\'s"' in caught.value.hint
+    assert three_loads.rows("select to_regnamespace('lakehouse') is null") == [(True,)]
 
 
 # Models.

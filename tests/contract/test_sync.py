@@ -14,6 +14,7 @@ import pytest
 
 from lakehouse import Lake, tags
 from lakehouse.bulk import BulkLoad
+from lakehouse.cli.mirror_reports import pulled
 from lakehouse.core import layout
 from lakehouse.core.commit import Commit, digest_of, lines
 from lakehouse.errors import (
@@ -37,6 +38,7 @@ from sync import plan as plans
 from sync.bandwidth import Bandwidth
 from sync.pull import copy, pull
 from sync.push import Progress, push, status
+from sync.settings import Mirror
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MakeStore = Callable[[], Store]
@@ -337,6 +339,7 @@ def test_histories_that_parted_are_refused_with_both_shown(
         assert "1 more" in caught.value.message
         assert "--set-aside" in caught.value.hint
         assert "--as NAME" in caught.value.hint
+        assert "If the mirror is the one that is wrong" in caught.value.hint
     assert before.items() <= {e.key: make_store().get(e.key) for e in make_store().list("")}.items()
     states = {each.source: each for each in status(lake, make_store(), "m")}
     assert (states["shop"].relation, states["fires"].relation) == ("diverged", "equal")
@@ -360,6 +363,10 @@ def test_what_parted_is_set_aside_as_a_lake_and_the_source_pulled_anew(
     folders = {each.source: each.set_aside for each in report.sources}
     assert folders["fires"] is None
     assert folders["shop"]
+    said = pulled(Mirror(name="m", url="memory://m", kind="bucket"), report).lines
+    assert (
+        f"m: shop: what was here is now in {folders['shop']}: load again what only that has, then:" in said[1]
+    )
     aside = Lake.open(folders["shop"])
     assert Path(folders["shop"]).parent == tmp_path / "lake.set-aside"
     assert (aside.id, aside.sources()) == (lake.id, ["shop"])
@@ -525,6 +532,10 @@ def test_a_limit_stops_with_a_whole_lake_and_the_next_push_goes_on(
     everything = sum(each.plan.size_bytes for each in whole.sources)
     assert not list(make_store().list(""))
     heads = []
+    stuck = push(lake, make_store(), name="m", max_transfer=1, sources=["fires"])
+    assert (stuck.stopped, stuck.sources[0].plan.next_loads, stuck.sources[0].loads) == (True, 5, 0)
+    least = {"sources": ["fires"], "dry_run": True, "max_transfer": stuck.next_bytes}
+    assert push(lake, make_store(), name="m", **least).sources[0].plan.loads == 5  # type: ignore[arg-type]
     for _ in range(20):
         report = push(lake, make_store(), name="m", max_transfer=everything // 3)
         assert report.size_bytes <= everything // 3

@@ -182,3 +182,22 @@ def test_several_machines_write_one_lake(
         by, _, n = load_id.partition("-")
         assert lake.query(f"select who, n from one.newest_at({seq})").fetchall() == [(by, int(n))]
     run("--lake", bucket[0], "verify").ok()
+
+
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)
+@pytest.mark.parametrize("damage", ["damaged", "gone"])
+def test_a_query_of_a_damaged_part_says_so_and_nothing_else(
+    damage: str, bucket: tuple[str, Mapping[str, str]], tmp_path: Path
+) -> None:
+    lake = Lake.create(bucket[0])
+    for n in range(3):
+        with lake.load("shop", load_id=str(n)) as load:
+            load.write("products", [{"sku": "a", "n": n}], disposition="append")
+    part = lake.log("shop").tables["products"].files[1]
+    if damage == "gone":
+        lake.store.delete(part.path)
+    else:
+        lake.store.put(part.path, b"x" * part.size_bytes)
+    done = program("query", "--lake", bucket[0], "select * from shop.products", cwd=tmp_path, **bucket[1])
+    done.failed(4, part.path)
+    assert "nanobind" not in done.err

@@ -185,7 +185,8 @@ def test_a_limit_ends_a_sync_in_good_order(project: Project, tmp_path: Path) -> 
     said = run("sync", "--source", "shop", "--max-transfer", "5kB", "--bandwidth", "10MB", cwd=home).ok().out
     assert "--max-transfer was reached" in said
     assert "all as committed" in run("verify", "--lake", tmp_path / "disk").ok().out
-    assert "nothing sent" in run("sync", "--source", "shop", "--max-transfer", "1B", cwd=home).ok().out
+    said = run("sync", "--source", "shop", "--max-transfer", "1B", cwd=home).ok().out
+    assert re.search(r"nothing sent: the next load needs [\d.]+ kB, which is more than --max-transfer", said)
     assert "now at load 3" in run("sync", "--source", "shop", cwd=home).ok().out
     run("sync", "--max-transfer", "much", cwd=home).failed(2, "'much' is no size")
 
@@ -227,6 +228,7 @@ def test_status_tells_a_log_that_cannot_be_read_from_two_histories(project: Proj
     assert (news["relation"], news["error"]) == ("equal", None)
     assert (shop["relation"], shop["here"], shop["there"]) == ("unknown", 3, None)
     assert shop["error"]["kind"] != "ForkError"
+    assert [r["relation"] for r in run("sync", "--json", cwd=home).json] == ["equal", "unknown"]
     configure(home, unset='url = "LAKE_NOT_SET"')
     assert run("sync", "status", cwd=home).failed(2, "LAKE_NOT_SET").out == ""
 
@@ -345,7 +347,7 @@ def test_a_history_is_set_aside_for_that_of_the_mirror(two_machines: tuple[Path,
     run("sync", cwd=laptop).ok()
     said = run("sync", "pull", "--set-aside", "--source", "shop", cwd=desk).ok().out.splitlines()
     assert said[0].startswith("disk: shop: what was here is now in ")
-    assert said[0].endswith("; load again (lakehouse ingest), then: lakehouse sync")
+    assert said[0].endswith(": load again what only that has, then: lakehouse sync")
 
 
 def test_the_prefix_of_another_lake_is_refused(project: Project, three_loads: Path, tmp_path: Path) -> None:
@@ -425,7 +427,7 @@ def test_a_mirror_in_the_lake_itself_is_refused(project: Project) -> None:
 def test_a_person_sees_bytes_rate_and_time_left(project: Project, tmp_path: Path) -> None:
     home = project(disk=folder(tmp_path / "disk"))
     ours, theirs = os.openpty()
-    command = [PROGRAM, "sync", "--bandwidth", "20kB"]
+    command = [PROGRAM, "sync", "--bandwidth", "6kB"]
     wide = os.environ | {"COLUMNS": "120", "TERM": "xterm"}
     with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=theirs, env=wide) as running:
         os.close(theirs)
@@ -696,6 +698,31 @@ def test_a_database_is_told_what_it_lacks(
         run("sync", option, "1MB", cwd=home).failed(2, "are for buckets")
     run("restore", "warehouse", "again", cwd=home).failed(2, "is a database")
     run("sync", "pull", "warehouse", cwd=home).failed(2, "is a Postgres database")
+
+
+def test_a_database_that_is_somebody_elses_is_told(
+    warehouse: tuple[Path, str, dict[str, str]], postgres_server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, database, environment = warehouse
+
+    def looked() -> str:
+        found = next(f for f in run("doctor", "--json", cwd=home).json if f["what"] == "mirror warehouse")
+        assert found["ok"] is False
+        return f"{found['found']}; {found['do']}"
+
+    monkeypatch.setenv("WAREHOUSE_URL", environment["WAREHOUSE_URL"])
+    postgres_server.psql("create schema news; create table news.mine (n int)", database=database)
+    assert "the schema news of the database is there, is no mirror of this lake, and has tables" in looked()
+    postgres_server.psql("drop schema news cascade", database=database)
+    run("sync", cwd=home).ok()
+    user = postgres_server.new_user(
+        f"second_{database}",
+        grants=f'grant create on database {database} to "{{u}}"'.format(u=f"second_{database}"),
+    )
+    monkeypatch.setenv("WAREHOUSE_URL", postgres_server.dsn(database, user))
+    assert f"the schema lakehouse belongs to lake, of which {user} is no member; Sync as lake" in looked()
+    load(home / "lake", "z", day=5)
+    assert "permission denied" in run("sync", cwd=home).failed(6).err  # of both sources, told once
 
 
 @pytest.mark.parametrize("meant", [b"COPY ", b'COMMENT ON VIEW "shop"'], ids=["rows", "statement"])

@@ -235,6 +235,21 @@ def test_what_was_verified_is_forgotten_where_it_is_damaged(what: str, lake: Lak
     assert not verified()
 
 
+@pytest.mark.parametrize("what", ["part", "first log file", "newest log file"])
+def test_what_is_damaged_in_the_mirror_is_to_be_mended_there(what: str, lake: Lake, mirror: Store) -> None:
+    flipped(mirror, OBJECTS[what](lake))
+    for name in ("m", ""):
+        errors = verify_mirror(lake, mirror, name=name, deep=True).errors
+        assert errors
+        for error in errors:
+            assert error.hint.endswith(f"lakehouse sync {name or 'NAME'} --repair")
+    if what == "newest log file":
+        for sync in (push, pull.pull):
+            with pytest.raises(IntegrityError) as caught:
+                sync(lake, mirror, name="m")
+            assert caught.value.hint.endswith("lakehouse sync m --repair")
+
+
 def test_a_folder_of_which_only_sizes_were_compared_is_not_called_verified(
     lake: Lake, tmp_path: Path
 ) -> None:

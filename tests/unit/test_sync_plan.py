@@ -125,6 +125,7 @@ def test_a_limit_ends_the_plan_with_the_last_batch_that_fits(most: int, want: li
     assert steps(made) == want
     assert made.stopped == (most < 330)
     assert made.size_bytes <= most
+    assert (made.next_loads, made.next_bytes) == ((1, 110) if made.stopped else (0, 0))
 
 
 def test_digests_are_the_same_as_far_as_both_are_known() -> None:
@@ -198,6 +199,10 @@ def test_after_every_batch_all_parts_of_the_state_are_there(
     else:
         assert made.size_bytes <= most
         assert made.stopped == (made.loads < len(units))
+        rest = units[made.loads :]
+        for less in (0, 1) if made.stopped and not made.lost else ():
+            again = planned(rest, missing=gone, max_bytes=made.next_bytes - less)
+            assert (again.loads >= made.next_loads) == (not less)
 
 
 def test_bandwidth_is_an_average() -> None:
