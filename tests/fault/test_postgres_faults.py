@@ -85,7 +85,8 @@ class Warehouse:
                 }
                 for table in set(TABLES[source]) & there:
                     self._check_table(ask, lakes, source, table, head)
-            if "shop" in heads and ask("select to_regclass('models.lines') is not null") == [(True,)]:
+            # A table that came after the moment of this reader has a name, but no rows yet.
+            if {"shop", "models"} <= set(heads) and ask("select to_regclass('models.lines')") != [(None,)]:
                 assert ask("select n from models.lines") == [(lakes.count("shop", "log", heads["shop"]),)]
             return heads
 
