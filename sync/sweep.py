@@ -119,7 +119,7 @@ def _prove(lake: Lake, there: Store, file: File, entry: Entry | None) -> None:
         raise DamagedPartError(
             f"{there.url}/{file.path}: {found}; other parts were to be deleted in its favour, and were not",
             path=file.path,
-            hint="Mend the mirror first: lakehouse sync --repair",
+            hint="Mend the mirror first: lakehouse sync NAME --repair",
         )
 
 

@@ -153,7 +153,7 @@ def _error(failure: Failure, url: str, key: str) -> LakehouseError:
                 f"{at}: does not have the bytes that were sent ({said})",
                 path=key,
                 hint="Do not trust this object. Check the network and proxies on the way, then send it again: "
-                "`lakehouse sync --repair`.",
+                "`lakehouse sync NAME --repair`, where it is a mirror.",
             )
         case "passing" | "unreachable":
             return SetupError(

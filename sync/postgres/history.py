@@ -42,11 +42,6 @@ class Form:
     volatile: tuple[str, ...] = ()
     grouped: bool = False
 
-    @property
-    def told_by_era(self) -> bool:
-        """Whether the lake has no history of the table."""
-        return not self.key
-
     def to_json(self) -> dict[str, Any]:
         """As it is kept beside the mirrored table."""
         return {"key": list(self.key), "volatile": list(self.volatile), "grouped": self.grouped}
