@@ -13,6 +13,8 @@ from lakehouse.core import layout
 from lakehouse.errors import ContentionError, FormatError, MissingPartError, NoLakeError, NotFoundError
 from lakehouse.store import Absent, Exists, LocalStore, Store, open_store
 
+_ATTEMPTS = 5  # of a query whose files are packed and pruned under it
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -197,10 +199,10 @@ class Lake:
         Raises:
             QueryError: The SQL is wrong or not a query.
         """
-        try:
-            return self.session(as_of=as_of).query(sql)
-        except (ContentionError, MissingPartError):  # what it reads may have been packed and pruned
-            return self.session(as_of=as_of).query(sql)
+        for _ in range(_ATTEMPTS - 1):
+            with contextlib.suppress(ContentionError, MissingPartError):  # packed and pruned meanwhile, maybe
+                return self.session(as_of=as_of).query(sql)
+        return self.session(as_of=as_of).query(sql)
 
     def session(self, *, as_of: datetime | str | int | None = None) -> "Session":
         """A read-only SQL session over the lake as it is now."""

@@ -20,6 +20,7 @@ _KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
 _WHERE = re.compile(r"\n\s*LINE \d+: .*", re.DOTALL)
 # What DuckDB says of a file that is not the Parquet file it was; not of what a query computes.
 _DAMAGE = re.compile(r"\bparquet|don't know what type|thrift|TProtocol|decompress", re.IGNORECASE)
+_GONE = re.compile(r"No files found|No such file or directory")  # at planning; between that and reading
 _NAMED = re.compile(r"with name \"?([^\"\s]+)")
 _PART_ELSEWHERE = re.compile(r'Cannot access file "([^"]*/lake_load=[^"]*\.parquet)"')
 _ASKED_WRONGLY = (
@@ -49,7 +50,7 @@ def unreadable(error: duckdb.Error, what: str) -> IntegrityError:
     if isinstance(met, IntegrityError):
         return met
     text = _WHERE.sub("", plain(error))
-    kind = MissingPartError if "No files found" in text else DamagedPartError
+    kind = MissingPartError if _GONE.search(text) else DamagedPartError
     if "/_derived/" in text:
         return kind(f"{what} cannot be read: {text}", hint=_DERIVED)
     if ".parquet" not in text:  # it does not say which file

@@ -90,6 +90,24 @@ def test_states_that_do_not_need_the_missing_part_stay_readable(lake: Path) -> N
     ]
 
 
+def test_a_part_that_goes_while_a_query_reads_is_a_missing_part(tmp_path: Path) -> None:
+    """After planning DuckDB says it in other words: it is what lets `Lake.query` try again after a prune."""
+    lake = Lake.create(tmp_path / "lake")
+    for n in range(40):
+        with lake.load("s") as load:
+            load.write("a", [{"n": n * 1000 + i} for i in range(1000)], disposition="append")
+    *_, last = sorted((tmp_path / "lake" / "s" / "a").glob("*/*.parquet"))
+
+    def unlinks(n: int) -> int:
+        last.unlink(missing_ok=True)
+        return n
+
+    session = lake.session()
+    session.connection.create_function("unlinks", unlinks)
+    with pytest.raises(MissingPartError, match=last.name):
+        session.query("SELECT sum(unlinks(n)) FROM s.a")
+
+
 def test_one_flipped_byte_anywhere_is_found_by_verify(lake: Path) -> None:
     path = part_of(lake)
     content = path.read_bytes()
