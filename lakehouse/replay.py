@@ -6,7 +6,6 @@ derived and which `verify` does not use. What log packs stand for is read from t
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from lakehouse import logpack
@@ -18,6 +17,7 @@ from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityErro
 from lakehouse.logpack import LogFile
 from lakehouse.store.base import Absent, Store
 from lakehouse.store.local import LocalStore
+from lakehouse.store.threads import threads
 
 _AT_ONCE = 32  # log files of a lake that is no folder
 _ATTEMPTS = 10  # files that were listed and then packed and pruned, this often in a row
@@ -116,7 +116,7 @@ def _contents(store: Store, keys: Sequence[str]) -> Iterator[bytes]:
     if isinstance(store, LocalStore):
         yield from map(store.get, keys)
         return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with threads(_AT_ONCE) as pool:
         for at in range(0, len(keys), _AT_ONCE):
             yield from pool.map(store.get, keys[at : at + _AT_ONCE])
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from lakehouse import Lake, logpack
@@ -11,6 +10,7 @@ from lakehouse.core.log import File, Log
 from lakehouse.errors import DamagedPartError, ForkError, IntegrityError, LakehouseError, MissingPartError
 from lakehouse.replay import replay
 from lakehouse.store import Entry
+from lakehouse.store.threads import threads
 from lakehouse.verify import superseded
 from sync import lines, proof, where
 from sync.found import Fault, MirrorReport, Problem, What, mend
@@ -73,7 +73,7 @@ class Look:
     def parts(self) -> Iterator[File]:
         """Hold each part against what the mirror says of it."""
         entries = {entry.key: entry for entry in self._there.list(f"{self.source}/")}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with threads(os.cpu_count() or 1) as pool:
             found = pool.map(
                 lambda file: proof.of_part(self._local, file, entries.get(file.path)), self.files
             )

@@ -7,9 +7,9 @@ many they are. Lines are never written anew: the digests are over them as they l
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from lakehouse import logpack
 from lakehouse.core import commit as commits
@@ -18,6 +18,10 @@ from lakehouse.core.commit import GENESIS, Commit, Pack, Part
 from lakehouse.errors import ContentionError, ForkError, GapError, IntegrityError
 from lakehouse.logpack import LogFile
 from lakehouse.store import Absent, LocalStore, Store
+from lakehouse.store.threads import threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _ATTEMPTS = 10  # files that were listed and then packed and pruned, this often in a row
 _AHEAD = 16  # log files that are asked for at once
@@ -263,20 +267,16 @@ def _numbered(store: Store, source: str, seq: int) -> Iterator[Unit]:
 
 def _contents(store: Store, files: Sequence[LogFile], connections: int) -> Iterator[tuple[LogFile, bytes]]:
     """What log files hold, in order; some are asked for ahead."""
-    with ThreadPoolExecutor(max(1, min(connections, len(files)))) as pool:
+    with threads(max(1, min(connections, len(files)))) as pool:
         asked: deque[tuple[LogFile, Future[bytes]]] = deque()
-        try:
-            for file in files:
-                asked.append((file, pool.submit(logpack.raw_lines, store, file)))
-                if len(asked) > 2 * connections:
-                    first, content = asked.popleft()
-                    yield first, content.result()
-            while asked:
+        for file in files:
+            asked.append((file, pool.submit(logpack.raw_lines, store, file)))
+            if len(asked) > 2 * connections:
                 first, content = asked.popleft()
                 yield first, content.result()
-        finally:
-            for _, content in asked:
-                content.cancel()
+        while asked:
+            first, content = asked.popleft()
+            yield first, content.result()
 
 
 def digest_at(store: Store, source: str, seq: int) -> str:
