@@ -3,14 +3,14 @@
 SQL in a definition reaches the tables of the lake and nothing else on the machine that makes or reads views.
 """
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
 
 from lakehouse.core.layout import MODELS
 from lakehouse.duck.names import literal, quote
+from lakehouse.duck.readonly import nodes, serialized, written
 from lakehouse.duck.trouble import told
 
 Path = tuple[str, ...]  # of a name in SQL, such as ("shop", "products"), in lower case
@@ -41,13 +41,15 @@ def forbidden(
         return told(error)
     if kinds != [duckdb.StatementType.SELECT]:
         return "its SQL is not one SELECT"
-    tree = json.loads(connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()[0][0])
+    tree = serialized(connection, sql)
     if tree.get("error"):
         return f"its SQL is not understood ({tree.get('error_message')})"
-    nodes = list(_nodes(tree))
-    named = {(name,) for node in nodes for name in _with_names(node) if "." not in name}  # no name of a file
+    found = list(nodes(tree))
+    named = {(name,) for node in found for name in _with_names(node) if "." not in name}  # no name of a file
     known = {"BASE_TABLE": {*tables, *named}, "TABLE_FUNCTION": {*macros, *_PURE}}
-    for node in nodes:
+    for node in found:
+        if statement := written(node):
+            return f"{statement} in it writes"
         kind = str(node.get("type"))  # of what is cast, that is an object
         if kind == "SHOW_REF":
             return "it describes tables, where rows are expected"
@@ -63,18 +65,6 @@ def _with_names(node: Mapping[str, Any]) -> list[str]:
 
 def _path(node: Mapping[str, Any]) -> Path:
     return tuple(str(piece).lower() for piece in node["qualified_name"]["path"])
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a JSON value."""
-    todo = [tree]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            yield value
-            todo += value.values()
-        elif isinstance(value, list):
-            todo += value
 
 
 def refusal(

@@ -1,7 +1,6 @@
 """A read-only SQL session over a lake: what `lakehouse query` and `Lake.query` run in."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,15 +14,13 @@ from lakehouse.duck.cache import cache
 from lakehouse.duck.fetching import is_far
 from lakehouse.duck.files import PROTOCOL, connect
 from lakehouse.duck.names import AS_OF
-from lakehouse.duck.trouble import explained, plain
-from lakehouse.errors import ContentionError, IntegrityError, MissingPartError, QueryError, SetupError
+from lakehouse.duck.readonly import check_is_query
+from lakehouse.duck.trouble import explained
+from lakehouse.errors import ContentionError, IntegrityError, MissingPartError, SetupError
 from lakehouse.store import LocalStore, open_store
 
 if TYPE_CHECKING:
     from lakehouse.lake import Lake
-
-_EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+)?(?:\([^)]*\)\s*)?", re.IGNORECASE)
-_QUERY = re.compile(r"(?:un)?pivot(?:_wider|_longer)?\b|with\b|from\b|select\b|\(", re.IGNORECASE)
 
 
 class Session:
@@ -164,36 +161,3 @@ def is_current(lake: "Lake", path: Path) -> bool:
     """Whether the catalog file says what the logs say, by looking only at the end of each log."""
     with duckdb.connect() as connection:
         return current.attach(connection, path) and current.is_current(connection, lake)
-
-
-def check_is_query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """Let one SELECT (or EXPLAIN of one) through, and nothing else; returns its text alone.
-
-    A read-only catalog does not stop `COPY … TO` from writing files, so statements are looked at
-    before they run.
-    """
-    try:
-        found = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise QueryError(plain(error)) from None
-    if len(found) != 1:
-        raise QueryError(f"{len(found)} statements where one query is expected", hint="Give one SELECT.")
-    kind, text = found[0].type, _without_end(found[0].query.strip())
-    explains = kind in {duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
-    if explains and _EXPLAIN.match(text):
-        check_is_query(connection, _EXPLAIN.sub("", text, count=1))
-        return text
-    pivot = kind == duckdb.StatementType.MULTI and _QUERY.match(text)  # MULTI is also a COPY of a PIVOT
-    if kind != duckdb.StatementType.SELECT and not pivot:
-        raise QueryError(
-            f"{kind.name} is not a query; the lake is read-only here",
-            hint="Give one SELECT. To keep a result: lakehouse query -o FILE. To add data: a load.",
-        )
-    return text
-
-
-def _without_end(text: str) -> str:
-    """A statement without the semicolon that ends it, and without comments after that."""
-    raw = text.encode()
-    offsets = [at for at, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
-    return raw[: offsets[-1]].decode() if raw[offsets[-1] :].startswith(b";") else text

@@ -321,6 +321,10 @@ def test_the_zone_of_a_plain_client_does_not_matter(zone: str, three_loads: Path
 
 # --- Read-only ----------------------------------------------------------------------------------
 
+HIDDEN = duckdb.sql(
+    "SELECT json_serialize_sql('with x as (copy (select 1 a) to ''{lake}/evil.csv'') from x')"
+).fetchall()[0][0].replace("{", "{{").replace("}", "}}").replace("{{lake}}", "{lake}")  # fmt: skip
+
 FORBIDDEN = [
     "copy (select 1) to '{lake}/evil.csv'", "copy (select 1) to '{out}/evil.csv'", "attach '{out}/evil.duckdb' as e",
     "attach '{lake}/evil.duckdb' as e", "install httpfs", "load httpfs", "set memory_limit = '1GB'", "reset memory_limit",
@@ -344,6 +348,32 @@ FORBIDDEN = [
     "from read_text('{out}/secret.txt')", "from read_text('{lake}-not/secret.txt')", "from read_parquet('s3://b/k')",
     "from read_parquet('https://example.org/x.parquet')", "from sniff_csv('/etc/passwd')", "from parquet_metadata('/etc/passwd')",
     "from read_duckdb('{out}/x.duckdb')", "from read_json('/proc/self/environ')", "from read_text('/dev/stdin')",
+    # DuckDB takes these for SELECTs, and they would write.
+    "with x as (copy (select 1) to '{lake}/evil.csv') from x", "WITH x AS(COPY(SELECT 1) TO '{lake}/evil.csv') VALUES (1)",
+    "with x as materialized (copy shop.products to '{lake}/evil.csv') from x",
+    "with x as (copy (select 1) to '{lake}/shop' (format parquet, partition_by (a), overwrite)) from x",
+    "with x as (copy (select 'garbage') to '{lake}/shop/_log/00000000000000000001.jsonl' (format csv)) from x",
+    "with x as (copy (select 'garbage') to '{lake}/lake.json' (format csv)) from x",
+    "with x as (copy (from shop.products) to '{lake}/evil.csv') (from x)",
+    "(with x as (copy (from shop.products) to '{lake}/evil.csv') from x)",
+    "select (with x as (copy (select 1 a) to '{lake}/evil.csv') select a from x)",
+    "with x as (delete from lakehouse.loads returning *) from x", "with x as (update lakehouse.about set value = '') from x",
+    "with x as (insert into lakehouse.loads select * from lakehouse.loads returning *) from x",
+    "with x as (with y as (select 1) insert into lakehouse.loads from y) from x",
+    "with x as (copy (select 1) to '{lake}/evil.csv') pivot shop.products on sku using count(*)",
+    "with x as ( /* */ copy (select 1) to '{lake}/evil.csv') pivot shop.products on sku using count(*)",
+    "with x as (-- )\n copy (select 1) to '{lake}/evil.csv') pivot shop.products on sku using count(*)",
+    "with x as (\u00a0COPY\u3000(select 1) to '{lake}/evil.csv') pivot shop.products on sku using count(*)",
+    "from (with x as (copy (select 1) to '{lake}/evil.csv') pivot shop.products on sku using count(*))",
+    "explain analyze with x as (copy (select 1) to '{lake}/evil.csv') from x",
+    "explain with x as (copy (select 1) to '{lake}/evil.csv') from x",
+    "describe with x as (copy (select 1) to '{lake}/evil.csv') from x",
+    f"from json_execute_serialized_sql('{HIDDEN}')", f"from system.main.\"JSON_EXECUTE_serialized_sql\"('{HIDDEN}')",
+    f"pivot (from json_execute_serialized_sql('{HIDDEN}')) on 1 using count(*)",
+    f"from query($$from json_execute_serialized_sql('{HIDDEN}')$$)",
+    "from query('sel' || 'ect 1')", "from query()", "from query('select 1', 'select 2')",
+    "from query('with x as (copy (select 1) to ''{lake}/evil.csv'') from x')",
+    f"pivot (from \"query\" ($$from json_execute_serialized_sql('{HIDDEN}')$$)) on 1 using count(*)",
     "select getenv('HOME')", "from query('copy (select 1) to ''{lake}/evil.csv''')", "from session", "from sql", "from relation",
 ]  # fmt: skip
 
@@ -381,7 +411,9 @@ def test_whatever_is_no_query_of_the_lake_is_refused(sql: str, guarded: Path) ->
         "from shop.products pivot (count(*) for sku in ('a', 'c'))", "explain from shop.products",
         "explain analyze select 1", "explain pivot shop.products on sku using count(*)", "select 1 -- end", "select ';'",
         "from lakehouse.tables", "from lakehouse.files", "from lakehouse.columns", "from lakehouse.table_loads",
-        "select * from query('select 1')", "from shop.products select sku limit 1", "\n\n  select 1;\n",
+        "select * from query('select 1')", "from query($$ from query('select 2') $$)",
+        "from shop.products select sku limit 1", "select copy, query from (select 1 as copy, 2 as query)",
+        "with q as (select 'insert' as update) pivot q on update in ('(copy', ') delete') using count(\"update\")", "\n\n  select 1;\n",
         "with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select * from t",
     ],
 )  # fmt: skip

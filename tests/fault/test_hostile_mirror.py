@@ -481,6 +481,7 @@ def test_what_a_row_group_unpacks_to_is_known_before(
     "sql",
     [
         "copy (select 1) to '{home}/evil.txt'",
+        "with x as (copy (select 1) to '{home}/evil.txt') select * from x",
         "select * from read_text('{home}/letter.txt')",
         "select * from '{home}/letter.txt'",
         "select 1; copy (select 1) to '{home}/evil.txt'",
